@@ -1,0 +1,261 @@
+"""The configuration: one model per block, the single source of keys, types and ranges.
+
+`workflow/schemas/config.schema.json` is generated from it (`python -m nefgpt.config --schema`).
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nefgpt import cli
+from nefgpt.errors import InputError
+from nefgpt.io import write_json
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Block(BaseModel):
+    """A block of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+
+class Split(Block):
+    """Shares of the three splits; they add up to one."""
+
+    train: Share = 0.6
+    val: Share = 0.1
+    test: Share = 0.3
+
+    @model_validator(mode="after")
+    def _sum(self):
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise ValueError(f"train, val and test add up to {total:g} instead of 1")
+        return self
+
+
+class SplitFiles(Block):
+    """Published split lists, one id a line."""
+
+    train: str
+    val: str
+    test: str
+
+
+class Dataset(Block):
+    """Where the meshes come from."""
+
+    kind: Literal["procedural", "shapenet", "folder"] = "procedural"
+    root: str | None = None
+    synset: str | None = None
+    n_shapes: Positive | None = None
+    split: Split = Split()
+    split_files: SplitFiles | None = None
+    max_rejected_fraction: Share = 0.1
+
+    @model_validator(mode="after")
+    def _needs(self):
+        if self.kind == "procedural" and self.n_shapes is None:
+            raise ValueError("kind procedural needs n_shapes")
+        if self.kind != "procedural" and self.root is None:
+            raise ValueError(f"kind {self.kind} needs root, the folder of the meshes")
+        return self
+
+
+class Sdf(Block):
+    """SDF point clouds."""
+
+    backend: Literal["libigl", "mesh_to_sdf"] = "libigl"
+    n_uniform: Annotated[int, Field(ge=1000)] = 100_000
+    n_near: Annotated[int, Field(ge=1000)] = 100_000
+    sigma: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    extent: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+
+class FieldBlock(Block):
+    """The field's specification; see nefgpt.field.FieldSpec."""
+
+    in_dim: Literal[3] = 3
+    octaves: Annotated[int, Field(ge=0, le=10)] = 2
+    include_input: bool = True
+    frequency: Annotated[float, Field(gt=0)] = 2 * math.pi
+    hidden: Annotated[list[Positive], Field(min_length=1, max_length=16)] = [16, 16, 16]
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    output_bias: bool = False
+    output_activation: Literal["tanh", "none"] = "tanh"
+    target: Literal["sdf", "occupancy"] = "sdf"
+    sdf_scale: Annotated[float, Field(gt=0)] = 0.02
+    offset: Annotated[float, Field(ge=-0.05, le=0.05)] = 0.004
+
+
+class Optimiser(Block):
+    """How one fit is run."""
+
+    steps: Positive = 800
+    points_per_step: Positive = 4096
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    loss: Literal["l1", "mse"] = "l1"
+    pull: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    quality_resolution: Annotated[int, Field(ge=16, le=512)] = 96
+
+
+class Template(Optimiser):
+    """The field that all others start from."""
+
+    shape_id: str | None = None
+
+
+class Fit(Optimiser):
+    """The fit of every field."""
+
+    fields_per_job: Positive = 1
+
+
+class Tokens(Block):
+    """Vector quantisation."""
+
+    kind: Literal["scalar", "basis"] = "basis"
+    n_codes: Annotated[int, Field(ge=2, le=60_000)] = 127
+    n_components: Positive = 32
+
+
+class Gpt(Block):
+    """One transformer and its training."""
+
+    embedding: Positive = 128
+    heads: Positive = 4
+    layers: Positive = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    iterations: Positive = 1000
+    batch_size: Positive = 32
+    accumulate: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    min_learning_rate: Annotated[float, Field(ge=0)] = 1e-4
+    warmup: Annotated[int, Field(ge=0)] = 50
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    eval_every: Positive = 50
+    jitter: Share = 0.0
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.embedding % self.heads:
+            raise ValueError(f"embedding {self.embedding} is no multiple of heads {self.heads}")
+        return self
+
+
+class Setting(Block):
+    """One way of sampling from the model's distribution."""
+
+    top_k: Positive | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Sampling(Block):
+    """The sampling settings, by name."""
+
+    settings: Annotated[dict[Name, Setting], Field(min_length=1)]
+    batch_size: Positive = 32
+
+
+class Gaussian(Block):
+    """The simplest generator: a Gaussian over principal components of the weights."""
+
+    n_components: Positive = 32
+
+
+class Extract(Block):
+    """Surface extraction."""
+
+    resolution: Annotated[int, Field(ge=16, le=1024)] = 96
+    min_component: Share = 0.0
+
+
+class Evaluation(Block):
+    """Sizes and seeds of the evaluation."""
+
+    n_samples: Positive | None = None
+
+
+class Config(Block):
+    """The whole configuration of one run."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: Dataset
+    sdf: Sdf = Sdf()
+    field: FieldBlock = FieldBlock()
+    template: Template = Template()
+    fit: Fit = Fit()
+    tokens: Tokens = Tokens()
+    gpt: Annotated[dict[Name, Gpt], Field(min_length=1)]
+    sampling: Sampling
+    gaussian: Gaussian = Gaussian()
+    extract: Extract = Extract()
+    evaluation: Evaluation = Evaluation()
+
+
+def validate(values: dict) -> dict:
+    """Check a configuration and fill in defaults.
+
+    Raises
+    ------
+    InputError
+        naming each bad key, its value and what is allowed.
+    """
+    try:
+        return Config.model_validate(values).model_dump()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"]) or "configuration"
+            text = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                text = "unknown key; see config/config.yaml for the known ones"
+                lines.append(f"  {key}: {text}")
+            elif problem["type"] == "missing":
+                lines.append(f"  {key}: missing")
+            else:
+                given = repr(problem["input"])
+                given = given if len(given) < 80 else given[:77] + "..."
+                lines.append(f"  {key} = {given}: {text}")
+        raise InputError("the configuration is not valid:\n" + "\n".join(lines)) from error
+
+
+def load(path: Path) -> dict:
+    """Read and validate a YAML configuration."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read configuration {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no configuration")
+    return validate(values)
+
+
+def main() -> None:
+    """Command line: validate a configuration, or write the JSON schema."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.config", description="Check a configuration file."
+    )
+    parser.add_argument("config", type=Path, nargs="?")
+    parser.add_argument("--schema", type=Path, help="write the JSON schema to this file")
+    args = parser.parse_args()
+    if args.schema:
+        write_json(args.schema, Config.model_json_schema())
+    if args.config:
+        load(args.config)
+
+
+if __name__ == "__main__":
+    cli.run(main)

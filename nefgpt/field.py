@@ -1,0 +1,225 @@
+"""The neural field: one small MLP over encoded coordinates, many of them evaluated at once.
+
+A field's weights are one flat vector, layer by layer, weight (row-major) then bias. All
+functions take a stack of such vectors, so one field and a thousand are the same code.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nefgpt.errors import InputError
+
+_ACTIVATIONS = {"gelu": functional.gelu, "relu": functional.relu, "silu": functional.silu}
+_OUTPUTS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda value: value}
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldSpec:
+    """Everything that is needed to rebuild a field from its weights.
+
+    Parameters
+    ----------
+    in_dim : coordinates per point (3 for shapes).
+    octaves : number of sine/cosine pairs per coordinate.
+    include_input : keep the raw coordinates among the inputs.
+    frequency : angular frequency of the first octave; octave k uses frequency * 2**k.
+    hidden : widths of the hidden layers.
+    activation : "gelu", "relu" or "silu".
+    output_bias : whether the output layer has a bias.
+    output_activation : "tanh", "sigmoid" or "none".
+    target : "sdf" regresses tanh((sdf - offset) / sdf_scale), "occupancy" the sign of
+        sdf - offset; both are negative inside.
+    sdf_scale : distance, in field units, at which the truncated target saturates.
+    offset : distance in field units by which the fitted shape is thickened.
+    """
+
+    in_dim: int = 3
+    octaves: int = 2
+    include_input: bool = True
+    frequency: float = 2 * math.pi
+    hidden: tuple[int, ...] = (16, 16, 16)
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    output_bias: bool = False
+    output_activation: Literal["tanh", "sigmoid", "none"] = "tanh"
+    target: Literal["sdf", "occupancy"] = "sdf"
+    sdf_scale: float = 0.02
+    offset: float = 0.004
+
+    @property
+    def n_inputs(self) -> int:
+        """Width of the encoded input."""
+        return self.in_dim * (int(self.include_input) + 2 * self.octaves)
+
+    @property
+    def layers(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each tensor, in flattening order."""
+        widths = [self.n_inputs, *self.hidden, 1]
+        named: list[tuple[str, tuple[int, ...]]] = []
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+            named.append((f"layers.{i}.weight", (fan_out, fan_in)))
+            if i < len(self.hidden) or self.output_bias:
+                named.append((f"layers.{i}.bias", (fan_out,)))
+        return named
+
+    @property
+    def n_weights(self) -> int:
+        """Length of the flat weight vector."""
+        return sum(math.prod(shape) for _, shape in self.layers)
+
+    @property
+    def slices(self) -> list[tuple[str, int, int]]:
+        """Name, start and stop of each tensor in the flat weight vector."""
+        result, start = [], 0
+        for name, shape in self.layers:
+            stop = start + math.prod(shape)
+            result.append((name, start, stop))
+            start = stop
+        return result
+
+    def to_json(self) -> str:
+        """Serialise with sorted keys, so that equal specifications have equal text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "FieldSpec":
+        """Rebuild a specification; unknown keys raise InputError."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "FieldSpec":
+        """Build from a mapping; unknown keys raise InputError."""
+        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise InputError(f"unknown keys in the field specification: {sorted(unknown)}")
+        return cls(**{**values, "hidden": tuple(values.get("hidden", cls.hidden))})
+
+    def target_of(self, sdf: Tensor) -> Tensor:
+        """The value that the field is trained to have where the signed distance is `sdf`."""
+        if self.target == "occupancy":
+            return torch.where(sdf < self.offset, -1.0, 1.0)
+        return torch.tanh((sdf - self.offset) / self.sdf_scale)
+
+    @property
+    def surface_level(self) -> float:
+        """The field's value on the true surface: undoes `offset` for the "sdf" target.
+
+        An occupancy field knows no distances, so its level set stays at zero.
+        """
+        return 0.0 if self.target == "occupancy" else math.tanh(-self.offset / self.sdf_scale)
+
+
+def unflatten(spec: FieldSpec, weights: Tensor) -> dict[str, Tensor]:
+    """Split flat weights [F, W] into named tensors [F, *shape]; a round trip with `flatten`."""
+    pieces = torch.split(weights, [stop - start for _, start, stop in spec.slices], dim=-1)
+    return {
+        name: piece.reshape(*weights.shape[:-1], *shape)
+        for (name, shape), piece in zip(spec.layers, pieces, strict=True)
+    }
+
+
+def flatten(spec: FieldSpec, tensors: dict[str, Tensor]) -> Tensor:
+    """Join one field's named tensors into a flat float32 vector [W]."""
+    for name, shape in spec.layers:
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            raise InputError(f"field tensor {name} is missing or is not of shape {shape}")
+    return torch.cat([tensors[name].reshape(-1) for name, _ in spec.layers])
+
+
+def encode(spec: FieldSpec, points: Tensor) -> Tensor:
+    """Sinusoidal encoding of points [..., in_dim] in field coordinates to [..., n_inputs].
+
+    Order: raw coordinates (if any), then per octave all sines, then all cosines.
+    """
+    parts = [points] if spec.include_input else []
+    for octave in range(spec.octaves):
+        angle = points * (spec.frequency * 2**octave)
+        parts += [torch.sin(angle), torch.cos(angle)]
+    return torch.cat(parts, dim=-1)
+
+
+def apply_layers(spec: FieldSpec, weights: Tensor, hidden: Tensor, first: int = 0) -> Tensor:
+    """Run the layers from number `first` on.
+
+    Parameters
+    ----------
+    weights : float32 [F, W].
+    hidden : [F, N, fan_in of layer `first`] inputs to that layer.
+
+    Returns
+    -------
+    Tensor [F, N]
+    """
+    tensors = unflatten(spec, weights)
+    activation = _ACTIVATIONS[spec.activation]
+    for i in range(first, len(spec.hidden) + 1):
+        matrix = tensors[f"layers.{i}.weight"].transpose(-1, -2)  # [F, in, out]
+        bias = tensors.get(f"layers.{i}.bias")
+        if bias is None:
+            hidden = torch.bmm(hidden, matrix)
+        else:
+            hidden = torch.baddbmm(bias.unsqueeze(1), hidden, matrix)
+        if i < len(spec.hidden):
+            hidden = activation(hidden)
+    return _OUTPUTS[spec.output_activation](hidden.squeeze(-1))
+
+
+def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
+    """Values [F, N] of fields `weights` [F, W] at points [N, in_dim] or [F, N, in_dim]."""
+    encoded = encode(spec, points)
+    if encoded.dim() == 2:
+        encoded = encoded.expand(weights.shape[0], -1, -1)
+    return apply_layers(spec, weights, encoded)
+
+
+def evaluate_grid(spec: FieldSpec, weights: Tensor, resolution: int) -> np.ndarray:
+    """Values of one field on the corner-exact grid over [-0.5, 0.5]^3.
+
+    The encoding acts on each coordinate alone, so the first layer is a sum of three per-axis
+    tables; the rest runs in slabs that stay in cache.
+
+    Parameters
+    ----------
+    weights : float32 [W].
+    resolution : samples per axis; the first lies at -0.5, the last at 0.5.
+
+    Returns
+    -------
+    float32 [resolution, resolution, resolution], indexed x, y, z.
+    """
+    axis = torch.linspace(-0.5, 0.5, resolution)
+    tensors = unflatten(spec, weights)
+    matrix, bias = tensors["layers.0.weight"], tensors["layers.0.bias"]
+    columns = encode(spec, axis[:, None].expand(-1, 3))  # [R, n_inputs]
+    tables = [columns[:, d::3] @ matrix[:, d::3].T for d in range(3)]  # [R, width] each
+    activation = _ACTIVATIONS[spec.activation]
+    values = torch.zeros(resolution, resolution, resolution)
+    rows = max(1, 4096 // resolution)
+    plane = tables[1][:, None, :] + tables[2][None, :, :] + bias  # [R, R, width]
+    with torch.inference_mode():
+        for x in range(resolution):
+            for y in range(0, resolution, rows):
+                chunk = (plane[y : y + rows] + tables[0][x]).reshape(1, -1, matrix.shape[0])
+                result = apply_layers(spec, weights[None], activation(chunk), first=1)
+                values[x, y : y + rows] = result.reshape(-1, resolution)
+    return values.numpy()
+
+
+def random_weights(spec: FieldSpec, seed: int) -> Tensor:
+    """Random start of one field, float32 [W]: He-uniform weights, zero biases."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for name, shape in spec.layers:
+        if name.endswith("bias"):
+            parts.append(torch.zeros(shape).reshape(-1))
+        else:
+            bound = math.sqrt(6 / shape[1]) if name != spec.layers[-1][0] else shape[1] ** -0.5
+            parts.append((torch.rand(shape, generator=generator) * 2 - 1).reshape(-1) * bound)
+    return torch.cat(parts)

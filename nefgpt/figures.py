@@ -1,0 +1,379 @@
+"""Figures of a run, each as SVG (images inside are bitmaps) and as PNG."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from nefgpt import cli, render
+from nefgpt.errors import InputError
+from nefgpt.io import atomic_path, read_json
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "nefgpt",
+}
+COLORS = ["#33658a", "#e07a3f", "#4f9d69", "#a5548b", "#c9a227", "#5f6c7b", "#b23a48", "#2a9d8f"]
+LADDER_COLUMNS = 8
+_COLUMN_INCHES = 1.35
+
+
+def save(fig: Figure, out_dir: str | Path, name: str) -> list[Path]:
+    """Write `name`.svg and `name`.png; the same figure gives the same bytes."""
+    out_dir = Path(out_dir)
+    paths = []
+    FigureCanvasAgg(fig)
+    with mpl.rc_context(STYLE):
+        for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {})):
+            path = out_dir / f"{name}{suffix}"
+            with atomic_path(path) as temporary:
+                fig.savefig(temporary, format=suffix[1:], dpi=160, metadata=metadata)
+            paths.append(path)
+    return paths
+
+
+def _styled(function):
+    """Build a figure under our style without changing matplotlib's global settings."""
+
+    def styled(*args, **kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    styled.__name__, styled.__doc__ = function.__name__, function.__doc__
+    return styled
+
+
+def _grid(rows: int, columns: int, width: float, height: float):
+    fig = Figure(figsize=(width, height), layout="constrained")
+    return fig, fig.subplots(rows, columns, squeeze=False)
+
+
+@_styled
+def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None = None) -> Figure:
+    """Training and validation loss in bits per token, best validation point marked.
+
+    Parameters
+    ----------
+    losses
+        Model name to a frame with `iteration`, `train_loss`, `val_loss` (in nats).
+    unigram_entropy
+        Entropy of the codes' frequencies in bits: what a model without context reaches.
+    """
+    fig, axes = _grid(1, 1, 7, 4)
+    ax = axes[0, 0]
+    for i, (name, frame) in enumerate(losses.items()):
+        color = COLORS[i % len(COLORS)]
+        bits = frame[["train_loss", "val_loss"]].astype(float) / np.log(2)
+        iteration = frame["iteration"].to_numpy(float)
+        train, val = bits["train_loss"].to_numpy(), bits["val_loss"].to_numpy()
+        seen = np.isfinite(train)
+        ax.plot(iteration[seen], train[seen], color=color, alpha=0.45, lw=1, label=f"{name}, train")
+        seen = np.isfinite(val)
+        ax.plot(iteration[seen], val[seen], color=color, lw=1.6, label=f"{name}, val")
+        if seen.any():
+            best = int(np.nanargmin(val))
+            ax.plot(iteration[best], val[best], "o", color=color, mec="white", ms=7, zorder=5)
+            ax.annotate(
+                f"{val[best]:.3f}",
+                (iteration[best], val[best]),
+                xytext=(0, -12),
+                textcoords="offset points",
+                ha="center",
+                color=color,
+            )
+    if unigram_entropy is not None:
+        ax.axhline(unigram_entropy, color="#5f6c7b", lw=1, ls="--", label="unigram entropy")
+    ax.margins(y=0.1)
+    ax.set(xlabel="iteration", ylabel="loss (bits per token)", title="Loss; dot: best on val")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend()
+    return fig
+
+
+def _image(ax, image: np.ndarray) -> None:
+    ax.imshow(image, interpolation="lanczos", interpolation_stage="rgba")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+@_styled
+def gallery(
+    samples: Sequence[str | Path],
+    nearest: Sequence[str | Path],
+    distances: Sequence[float],
+    columns: int = 8,
+    size: int = 224,
+) -> Figure:
+    """Generated shapes over their nearest training shapes, Chamfer distance ×10² under each."""
+    if not len(samples) == len(nearest) == len(distances):
+        raise InputError("a gallery needs as many nearest shapes and distances as samples")
+    columns = max(1, min(columns, len(samples)))
+    bands = max(1, -(-len(samples) // columns))
+    fig, axes = _grid(
+        2 * bands, columns, _COLUMN_INCHES * columns + 0.4, bands * (2 * _COLUMN_INCHES + 0.3)
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    images = render.render_files([*samples, *nearest], size)
+    for i, distance in enumerate(distances):
+        band, column = divmod(i, columns)
+        for row, label in enumerate(("", f"{100 * distance:.2f}")):
+            ax = axes[2 * band + row, column]
+            ax.set_axis_on()
+            _image(ax, images[i + row * len(samples)])
+            ax.set_xlabel(label)
+            if column == 0:
+                ax.set_ylabel(("sample", "nearest train")[row])
+    fig.suptitle("Samples and their nearest training shapes; Chamfer distance ×10²", fontsize=10)
+    return fig
+
+
+@_styled
+def ladder(
+    meshes: Sequence[str | Path],
+    fields: Sequence[str | Path],
+    quantised: Sequence[str | Path],
+    labels: Sequence[str],
+    size: int = 224,
+) -> Figure:
+    """The same shapes as input mesh, as field and as quantised field (at most eight)."""
+    count = max(1, min(LADDER_COLUMNS, len(labels)))
+    fig, axes = _grid(3, count, _COLUMN_INCHES * count + 0.4, 3 * _COLUMN_INCHES + 0.4)
+    for ax in axes.flat:
+        _image(ax, np.zeros((2, 2, 4), dtype=np.uint8))
+    names = ("mesh", "field", "quantised field")
+    # Input meshes may be open, so that their faces' orientation says nothing.
+    images = render.render_files(list(meshes)[:count], size, tint_back=False)
+    images += render.render_files([*list(fields)[:count], *list(quantised)[:count]], size)
+    for row, name in enumerate(names):
+        axes[row, 0].set_ylabel(name)
+        for ax, image in zip(axes[row], images[row * count :], strict=False):
+            _image(ax, image)
+    for ax, label in zip(axes[0], labels, strict=False):
+        text = str(label)
+        ax.set_title(text if len(text) <= 18 else f"{text[:8]}…{text[-8:]}", fontsize=7)
+    return fig
+
+
+def entropy_bits(counts: np.ndarray) -> np.ndarray:
+    """Entropy in bits of each row of counts."""
+    p = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
+    return -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=-1) + 0.0
+
+
+@_styled
+def token_statistics(tokens: np.ndarray, n_codes: int, codes: np.ndarray | None = None) -> Figure:
+    """Code usage, entropy of the codes at each position, and the codebook's values."""
+    fig, axes = _grid(1, 3 if codes is not None else 2, 12 if codes is not None else 8, 3.4)
+    tokens = np.asarray(tokens)
+    usage = np.bincount(tokens.ravel(), minlength=n_codes)
+    ax = axes[0, 0]
+    ax.fill_between(np.arange(len(usage)), usage, step="mid", color=COLORS[0], lw=0)
+    ax.set(xlabel="code", ylabel="tokens", xlim=(-0.5, len(usage) - 0.5), ylim=(0, None))
+    ax.set_title(
+        f"Usage: {np.count_nonzero(usage)} of {n_codes} codes, {entropy_bits(usage):.2f} bits"
+    )
+    ax = axes[0, 1]
+    curve = np.array(
+        [entropy_bits(np.unique(column, return_counts=True)[1]) for column in tokens.T]
+    )
+    ax.plot(curve, color=COLORS[0], lw=0.4, alpha=0.5)
+    window = max(1, len(curve) // 100)
+    if window > 1:
+        mean = np.convolve(curve, np.ones(window) / window, mode="valid")
+        ax.plot(np.arange(len(mean)) + (window - 1) / 2, mean, color=COLORS[1], lw=1.4)
+    # With few shapes the entropy cannot exceed the logarithm of their number.
+    bound = np.log2(max(1, min(n_codes, len(tokens))))
+    ax.axhline(bound, color="#5f6c7b", lw=1, ls="--")
+    ax.set(xlabel="position in the sequence", ylabel="bits", ylim=(0, bound * 1.08 + 0.05))
+    ax.set_title("Entropy per position; dashed: largest possible")
+    if codes is not None:
+        ax = axes[0, 2]
+        values = np.asarray(codes, dtype=float).reshape(len(codes), -1)
+        order = np.argsort(values[:, 0], kind="stable")
+        ax.plot(values[order], ".", ms=3, color=COLORS[0])
+        ax.set(xlabel="code, sorted", ylabel="value", title="Codebook")
+    return fig
+
+
+@_styled
+def weight_histograms(
+    weights: np.ndarray, layer_slices: dict[str, tuple[int, int]], template: np.ndarray
+) -> Figure:
+    """Distribution of each layer's weights, and of their difference to the template."""
+    weights, template = np.asarray(weights, dtype=float), np.asarray(template, dtype=float)
+    if not layer_slices:
+        raise InputError("weight histograms need at least one layer")
+    count = len(layer_slices)
+    fig, axes = _grid(2, count, max(4, 2.3 * count), 4.6)
+    for column, (name, (start, stop)) in enumerate(layer_slices.items()):
+        part = weights[:, start:stop]
+        difference = part - template[start:stop]
+        for row, values in enumerate((part, difference)):
+            ax = axes[row, column]
+            values = values[np.isfinite(values)]
+            # Rare outliers would squeeze the histogram into one bar.
+            low, high = np.quantile(values, [0.001, 0.999]) if len(values) else (0.0, 1.0)
+            if high - low < 1e-12:
+                low, high = low - 0.5, high + 0.5
+            counts, edges = np.histogram(values, bins=80, range=(low, high))
+            ax.stairs(counts, edges, fill=True, color=COLORS[row])
+            ax.set(yticks=[])
+            ax.locator_params(axis="x", nbins=4)
+        axes[0, column].set_title(f"{name} ({stop - start})", fontsize=8)
+    axes[0, 0].set_ylabel("weights")
+    axes[1, 0].set_ylabel("minus template")
+    return fig
+
+
+_BARS = (("nna", "1-NNA (50 % is best)"), ("cov", "COV ↑"), ("mmd", "MMD ↓"))
+
+
+@_styled
+def metric_bars(metrics: pd.DataFrame) -> Figure:
+    """1-NNA, COV and MMD of every row of the ladder; the mark shows the spread over seeds.
+
+    Parameters
+    ----------
+    metrics
+        Long table with `method`, `setting`, `metric`, `value`.
+    """
+    frame = metrics.copy()
+    setting = frame["setting"].fillna("").astype(str)
+    frame["row"] = frame["method"].astype(str) + np.where(setting == "", "", " " + setting)
+    rows = list(dict.fromkeys(frame["row"]))
+    positions = {row: i for i, row in enumerate(rows)}
+    fig, axes = _grid(1, 3, 11, 0.9 + 0.32 * max(3, len(rows)))
+    for column, (ax, (key, title)) in enumerate(zip(axes[0], _BARS, strict=True)):
+        part = frame[frame["metric"].astype(str).str.lower().str.contains(key)]
+        grouped = part.groupby("row", sort=False)["value"].agg(["mean", "std"])
+        y = [positions[row] for row in grouped.index]
+        colors = [COLORS[i % len(COLORS)] for i in y]
+        ax.barh(
+            y,
+            grouped["mean"],
+            xerr=grouped["std"].fillna(0),
+            color=colors,
+            height=0.68,
+            error_kw={"lw": 0.8},
+        )
+        for at, value, spread in zip(y, grouped["mean"], grouped["std"].fillna(0), strict=True):
+            if np.isfinite(value):
+                ax.annotate(
+                    f"{value:.3g}", (value + spread, at), xytext=(4, 0), textcoords="offset points",
+                    va="center", fontsize=7,
+                )  # fmt: skip
+        if key == "nna" and len(grouped):
+            best = 50 if grouped["mean"].max() > 1.5 else 0.5
+            ax.axvline(best, color="#5f6c7b", lw=1, ls="--")
+        ax.margins(x=0.16)
+        ax.set(title=title, yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
+        ax.set_yticklabels(rows if column == 0 else [])
+        ax.grid(False, axis="y")
+    return fig
+
+
+def _parquet(path: str | Path, column: str) -> tuple[pd.DataFrame, np.ndarray, dict]:
+    """Split and stacked list column of a Parquet file, and its metadata of ours."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+    if column not in table.column_names or not table.num_rows:
+        raise InputError(f"{path} has no rows with a column {column!r}")
+    lists = table[column].combine_chunks()
+    flat = lists.flatten().to_numpy(zero_copy_only=False)
+    if len(flat) % table.num_rows:
+        raise InputError(f"{path}: the lists in {column!r} differ in length")
+    metadata = json.loads((table.schema.metadata or {}).get(b"nefgpt", b"{}"))
+    frame = table.drop_columns([column]).to_pandas()
+    return frame, flat.reshape(table.num_rows, -1), metadata
+
+
+def _csv(path: str | Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+
+
+def _codes(path: str | Path) -> np.ndarray:
+    try:
+        return load_file(path)["codes"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise InputError(
+            f"cannot read codes in {path}: {error}; delete it and run again"
+        ) from error
+
+
+def make_all(spec: dict, out_dir: str | Path) -> list[Path]:
+    """Draw every figure that the specification has the data for; see `main`."""
+    written = []
+    unigram = None
+    if spec.get("tokens"):
+        frame, tokens, metadata = _parquet(spec["tokens"], "tokens")
+        n_codes = int(metadata.get("n_codes", tokens.max() + 1))
+        if "split" in frame and (frame["split"] == "train").any():
+            tokens = tokens[(frame["split"] == "train").to_numpy()]
+        unigram = float(entropy_bits(np.bincount(tokens.ravel(), minlength=n_codes)))
+        codes = _codes(spec["codebook"]) if spec.get("codebook") else None
+        written += save(token_statistics(tokens, n_codes, codes), out_dir, "tokens")
+    if spec.get("losses"):
+        losses = {name: _csv(path) for name, path in spec["losses"].items()}
+        written += save(loss_curves(losses, unigram), out_dir, "losses")
+    if spec.get("weights"):
+        _, weights, metadata = _parquet(spec["weights"], "weights")
+        if "layers" not in metadata or "template" not in metadata:
+            raise InputError(f"{spec['weights']}: metadata lacks 'layers' and 'template'")
+        layers = {name: (start, stop) for name, start, stop in metadata["layers"]}
+        figure = weight_histograms(weights, layers, np.array(metadata["template"]))
+        written += save(figure, out_dir, "weights")
+    if spec.get("metrics"):
+        written += save(metric_bars(_csv(spec["metrics"])), out_dir, "metrics")
+    for entry in spec.get("galleries", []):
+        figure = gallery(entry["samples"], entry["nearest"], entry["distances"])
+        written += save(figure, out_dir, f"gallery-{entry['name']}".replace("/", "-"))
+    if spec.get("ladder"):
+        columns = [
+            [row[key] for row in spec["ladder"]]
+            for key in ("mesh", "field", "quantised", "shape_id")
+        ]
+        written += save(ladder(*columns), out_dir, "ladder")
+    return written
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line: `--spec spec.json --out-dir D`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON file that lists the data to draw")
+    parser.add_argument("--out-dir", required=True)
+    args = parser.parse_args(argv)
+    spec = read_json(args.spec)
+    if not isinstance(spec, dict):
+        raise InputError(f"{args.spec} must hold a JSON object")
+    make_all(spec, args.out_dir)
+
+
+if __name__ == "__main__":
+    cli.run(main)

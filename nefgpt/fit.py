@@ -1,0 +1,296 @@
+"""Fit fields to SDF point clouds: the template first, then every shape from the template.
+
+`fit_fields` fits any number of fields as one stacked problem; a job with one field runs the
+same code as a pack of many.
+"""
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from nefgpt import cli, extract
+from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec, evaluate, flatten, random_weights, unflatten
+from nefgpt.io import atomic_path, read_json, sha256_of, stable_seed, write_json
+from nefgpt.sdf import load_sdf
+from nefgpt.versions import VERSIONS
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 10  # every tenth point is kept from training and measures the fit
+
+
+def device() -> torch.device:
+    """The GPU when there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit_fields(
+    spec: FieldSpec,
+    points: Tensor,
+    sdf: Tensor,
+    start: Tensor,
+    anchor: Tensor,
+    settings: dict,
+    seed: int,
+    progress: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit F fields simultaneously with Adam.
+
+    Every field sees the same point numbers at the same step, so that fields of similar shapes
+    take similar paths (DESIGN.md, section 7).
+
+    Parameters
+    ----------
+    points : float32 [F, N, in_dim] in field coordinates.
+    sdf : float32 [F, N], negative inside.
+    start : float32 [F, W] initial weights.
+    anchor : float32 [W] weights towards which `settings["pull"]` draws the fit.
+    settings : steps, points_per_step, learning_rate, loss ("l1" | "mse"), pull, schedule
+        ("cosine" | "plateau"), averaging.
+    seed : of the point order.
+
+    Returns
+    -------
+    weights [F, W], final training loss [F], first non-finite step [F] (-1 when none).
+    """
+    where = device()
+    n_fields, n_points = sdf.shape
+    points, target = points.to(where), spec.target_of(sdf).to(where)
+    weights = start.to(where).clone().requires_grad_(True)
+    anchor = anchor.to(where)
+    mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
+    average = start.to(where).clone()
+    rate = torch.full((n_fields, 1), float(settings["learning_rate"]), device=where)
+    smoothed = torch.full((n_fields,), float("nan"), device=where)
+    best = torch.full((n_fields,), float("inf"), device=where)
+    since_best = torch.zeros(n_fields, device=where)
+    failed = torch.full((n_fields,), -1, device=where)
+    steps, pull = int(settings["steps"]), float(settings["pull"])
+    generator = torch.Generator().manual_seed(seed)
+    decay = float(settings["averaging"])
+    for step in tqdm(range(steps), desc="fit", unit="step", disable=not progress, mininterval=1):
+        chosen = torch.randint(n_points, (settings["points_per_step"],), generator=generator)
+        chosen = chosen.to(where)
+        error = evaluate(spec, weights, points[:, chosen]) - target[:, chosen]
+        loss = (error.abs() if settings["loss"] == "l1" else error.square()).mean(dim=1)  # [F]
+        total = loss.sum()
+        if pull:
+            total = total + pull * (weights - anchor).square().sum()
+        (gradient,) = torch.autograd.grad(total, weights)
+        with torch.no_grad():
+            loss = loss.detach()
+            finite = torch.isfinite(loss) & torch.isfinite(gradient).all(dim=1)
+            failed = torch.where((failed < 0) & ~finite, step, failed)
+            # A failed field stands still, and its neighbours never see it.
+            gradient = torch.where((failed < 0)[:, None], gradient, 0.0)
+            mean.lerp_(gradient, 0.1)
+            square.lerp_(gradient.square(), 0.001)
+            if settings["schedule"] == "cosine":
+                factor = 0.5 * (1 + np.cos(np.pi * step / steps))
+                current = rate * max(factor, 0.01)
+            else:
+                smoothed = torch.where(smoothed.isnan(), loss, smoothed.lerp(loss, 0.02))
+                better = smoothed < best * 0.999
+                best = torch.where(better, smoothed, best)
+                since_best = torch.where(better, 0.0, since_best + 1)
+                rate = torch.where((since_best > 200)[:, None], (rate * 0.5).clamp_min(1e-5), rate)
+                since_best = torch.where(since_best > 200, 0.0, since_best)
+                current = rate
+            corrected = mean / (1 - 0.9 ** (step + 1))
+            scale = (square / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-8)
+            weights -= current * corrected / scale
+            average = weights.detach().clone() if step == 0 else average.lerp(weights, 1 - decay)
+    result = average if decay else weights.detach()
+    return result.cpu(), loss.cpu(), failed.cpu()
+
+
+def quality(spec: FieldSpec, weights: Tensor, cloud: dict, grid: int) -> dict:
+    """How well one field [W] keeps its shape.
+
+    Returns
+    -------
+    dict with `iou` (inside/outside on all held-out points), `iou_near` (those near the surface)
+    and `chamfer` (extracted surface against the mesh, in the evaluation's normalisation, times
+    100; NaN when the field has no surface), `n_components` of the extracted surface.
+    """
+    from nefgpt.metrics import chamfer, iou
+
+    points = torch.from_numpy(cloud["points"][::HELD_OUT])
+    truth = cloud["sdf"][::HELD_OUT] < 0
+    with torch.inference_mode():
+        values = evaluate(spec, weights[None], points)[0].numpy()
+    inside = values < spec.surface_level
+    half = len(truth) // 2  # the sampler writes uniform points first, near ones second
+    surface = extract.surface(spec, weights, grid)
+    distance = float("nan")
+    if surface.valid:
+        reference = cloud["surface"][: extract.N_POINTS]
+        centre, spread = reference.mean(axis=0), reference.std()
+        found = surface.sample(len(reference), seed=0)
+        distance = 100 * chamfer((found - centre) / spread, (reference - centre) / spread)
+    return {
+        "iou": float(iou(inside, truth)),
+        "iou_near": float(iou(inside[half:], truth[half:])),
+        "chamfer": distance,
+        "n_components": surface.n_components,
+    }
+
+
+def save_field(path: Path, spec: FieldSpec, weights: Tensor | None, record: dict) -> None:
+    """Write one field; `weights` None marks a shape that was rejected."""
+    tensors = {} if weights is None else unflatten(spec, weights)
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    metadata = {"spec": spec.to_json(), "record": json.dumps(record, sort_keys=True)}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def load_field(path: Path) -> tuple[FieldSpec, Tensor | None, dict]:
+    """Read one field written by `save_field`; raise InputError when it cannot be trusted."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata()
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        spec, record = FieldSpec.from_json(metadata["spec"]), json.loads(metadata["record"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"cannot read field {path}: {error}; delete it and run again") from error
+    if "rejected" in record:
+        return spec, None, record
+    weights = flatten(spec, tensors)
+    if not torch.isfinite(weights).all():
+        raise InputError(f"field {path} holds non-finite weights; delete it and run again")
+    return spec, weights, record
+
+
+def _training_points(clouds: list[dict]) -> tuple[Tensor, Tensor]:
+    counts = {len(cloud["sdf"]) for cloud in clouds}
+    if len(counts) != 1:
+        raise InputError(f"point clouds of one job differ in size ({sorted(counts)}); rerun sdf")
+    keep = np.arange(counts.pop()) % HELD_OUT != 0
+    points = np.stack([cloud["points"][keep] for cloud in clouds])
+    return torch.from_numpy(points), torch.from_numpy(np.stack([c["sdf"][keep] for c in clouds]))
+
+
+def fit_shapes(
+    spec: FieldSpec,
+    shapes: dict[str, Path],
+    out_dir: Path,
+    settings: dict,
+    seed: int,
+    template: Path | None = None,
+) -> None:
+    """Fit one field per shape and write `<out_dir>/<shape_id>.safetensors`.
+
+    Without a template the fit starts from random weights and is pulled towards zero. Fields that
+    an earlier, killed job finished from the same inputs are kept.
+
+    Raises
+    ------
+    InputError
+        when a fit turned non-finite (naming shape and step); the other fields are written first.
+    """
+    identity = {"version": VERSIONS["fit"], "settings": settings, "seed": seed, "template": ""}
+    if template is None:
+        anchor = torch.zeros(spec.n_weights)
+        start = random_weights(spec, stable_seed(seed, "template"))
+        template_id = None
+    else:
+        template_spec, start, template_record = load_field(template)
+        if start is None:
+            raise InputError(
+                f"the template shape was rejected ({template_record['rejected']}): "
+                "name another one as template.shape_id"
+            )
+        if template_spec != spec:
+            raise InputError(f"{template} was fitted with another field specification; rerun it")
+        anchor, identity["template"] = start, sha256_of(template)
+        template_id = template_record["shape_id"]
+    todo, clouds = [], []
+    for shape_id, path in shapes.items():
+        out = out_dir / f"{shape_id}.safetensors"
+        wanted = {**identity, "sdf": sha256_of(path), "spec": spec.to_json()}
+        if out.exists() and len(shapes) > 1 and load_field(out)[2].get("identity") == wanted:
+            log.info("kept %s: fitted from the same inputs", out)
+            continue
+        cloud = load_sdf(path)
+        if cloud["rejected"]:
+            record = {"shape_id": shape_id, "rejected": cloud["rejected"], "identity": wanted}
+            save_field(out, spec, None, record)
+            continue
+        todo.append((shape_id, out, wanted))
+        clouds.append(cloud)
+    if not todo:
+        return
+    points, sdf = _training_points(clouds)
+    began = time.perf_counter()
+    weights, losses, failed = fit_fields(
+        spec, points, sdf, start.expand(len(todo), -1), anchor, settings, stable_seed(seed, "fit")
+    )
+    seconds = time.perf_counter() - began
+    problems = []
+    for i, (shape_id, out, wanted) in enumerate(todo):
+        if failed[i] >= 0:
+            problems.append(f"shape {shape_id} at step {int(failed[i])}")
+            continue
+        record = {
+            "shape_id": shape_id,
+            "template_id": template_id,
+            "steps": settings["steps"],
+            "loss": float(losses[i]),
+            "seconds": seconds / len(todo),
+            "identity": wanted,
+            **quality(spec, weights[i], clouds[i], settings["quality_resolution"]),
+        }
+        save_field(out, spec, weights[i], record)
+        log.info("%s: iou %.3f, chamfer %.2f", shape_id, record["iou"], record["chamfer"])
+    if problems:
+        raise InputError(
+            f"the fit turned non-finite: {', '.join(problems)}; lower fit.learning_rate"
+        )
+
+
+def main() -> None:
+    """Command line of the fit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.fit", description="Fit one field per SDF point cloud."
+    )
+    parser.add_argument("--shapes", required=True, help="JSON object: shape id -> .npz, or @file")
+    parser.add_argument("--field", required=True, help="field specification, JSON or @file")
+    parser.add_argument("--settings", required=True, help="fit settings, JSON or @file")
+    parser.add_argument("--template", type=Path, help="template field; without: random start")
+    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument("--name", help="file name of the one field, without suffix")
+    parser.add_argument("--manifest", type=Path, help="write the fields' hashes here when done")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    shapes = {key: Path(path) for key, path in cli.json_argument(args.shapes).items()}
+    spec = FieldSpec.from_dict(cli.json_argument(args.field))
+    settings = cli.json_argument(args.settings)
+    fit_shapes(spec, shapes, args.out_dir, settings, args.seed, args.template)
+    if args.name:
+        (shape_id,) = shapes
+        (args.out_dir / f"{shape_id}.safetensors").replace(
+            args.out_dir / f"{args.name}.safetensors"
+        )
+    if args.manifest:
+        files = {shape: args.out_dir / f"{shape}.safetensors" for shape in shapes}
+        write_json(args.manifest, {shape: sha256_of(path) for shape, path in files.items()})
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """Shape ids and hashes of a pack's fields."""
+    return dict(read_json(path))
+
+
+if __name__ == "__main__":
+    cli.run(main)

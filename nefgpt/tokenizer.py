@@ -1,0 +1,281 @@
+"""Weights to tokens and back by one-dimensional vector quantisation.
+
+Two kinds share all code but the linear map in front of the codes:
+
+- "scalar" (the paper): every weight's difference to the template is one token;
+- "basis": the difference is projected on the leading principal components of the train fields,
+  and each whitened coefficient is one token, most variance first. Sequences become short, and
+  codes of a smooth, low-dimensional family of fields become predictable (DESIGN.md, section 7).
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from nefgpt import cli, weights
+from nefgpt.errors import InputError
+from nefgpt.io import atomic_path, write_json
+from nefgpt.sdf import load_sdf
+from nefgpt.versions import VERSIONS
+
+
+@dataclasses.dataclass
+class Tokenizer:
+    """A fitted tokenizer.
+
+    Attributes
+    ----------
+    kind : "scalar" or "basis".
+    codes : float32 [n_codes], ascending.
+    template : float32 [W].
+    mean : float32 [W], of the train differences (zeros for "scalar").
+    components : float32 [k, W] orthonormal rows, or None for "scalar".
+    scale : float32 [L] divides each coefficient before quantisation.
+    """
+
+    kind: str
+    codes: np.ndarray
+    template: np.ndarray
+    mean: np.ndarray
+    components: np.ndarray | None
+    scale: np.ndarray
+
+    @property
+    def sequence_length(self) -> int:
+        """Codes per field."""
+        return len(self.scale)
+
+    def coefficients(self, fields: np.ndarray) -> np.ndarray:
+        """Continuous coefficients [n, L] of fields [n, W]."""
+        values = fields - self.template - self.mean
+        if self.components is not None:
+            values = values @ self.components.T
+        return values / self.scale
+
+    def from_coefficients(self, values: np.ndarray) -> np.ndarray:
+        """Fields float32 [n, W] from coefficients [n, L]."""
+        values = values * self.scale
+        if self.components is not None:
+            values = values @ self.components
+        return (values + self.mean + self.template).astype(np.float32)
+
+    def encode(self, fields: np.ndarray) -> np.ndarray:
+        """Nearest codes, uint16 [n, L], of fields [n, W]."""
+        borders = (self.codes[1:] + self.codes[:-1]) / 2
+        return np.searchsorted(borders, self.coefficients(fields)).astype(np.uint16)
+
+    def decode(self, tokens: np.ndarray) -> np.ndarray:
+        """Fields float32 [n, W] from tokens [n, L]."""
+        if tokens.size and tokens.max() >= len(self.codes):
+            raise InputError(f"token {tokens.max()} is no code: there are {len(self.codes)}")
+        return self.from_coefficients(self.codes[tokens])
+
+
+def fit_codes(values: np.ndarray, n_codes: int, iterations: int = 100) -> np.ndarray:
+    """One-dimensional k-means: `n_codes` ascending centres, float32.
+
+    Starts at quantiles of density^(1/3), the optimal point density for squared error (Panter and
+    Dite, 1951), then runs Lloyd's iterations on the sorted values; an empty cell is revived by
+    splitting the cell with the largest error.
+    """
+    values = np.sort(values.astype(np.float64).ravel())
+    if len(np.unique(values)) <= n_codes:
+        distinct = np.unique(values)
+        gap = max(np.ptp(distinct), 1e-6)
+        extra = distinct[-1] + gap * np.arange(1, n_codes - len(distinct) + 1)
+        return np.concatenate([distinct, extra]).astype(np.float32)
+    spread = np.interp(np.linspace(0, 1, 513), np.linspace(0, 1, len(values)), values)
+    width = np.maximum(np.diff(spread), 1e-12)
+    mass = np.cumsum(width ** (2 / 3))  # density^(1/3) integrated over a cell of equal count
+    centres = np.interp((np.arange(n_codes) + 0.5) / n_codes * mass[-1], mass, spread[1:])
+    sums = np.concatenate([[0], np.cumsum(values)])
+    squares = np.concatenate([[0], np.cumsum(values**2)])
+    for _ in range(iterations):
+        edges = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
+        edges = np.concatenate([[0], edges, [len(values)]])
+        count, total = np.diff(edges), np.diff(sums[edges])
+        moved = np.where(count > 0, total / np.maximum(count, 1), centres)
+        error = np.diff(squares[edges]) - total**2 / np.maximum(count, 1)
+        dead = np.flatnonzero(count == 0)
+        worst = np.argsort(error)[::-1][: len(dead)]
+        moved[dead] = values[(edges[worst] + edges[worst + 1]) // 2]
+        moved = np.sort(moved)
+        if not len(dead) and np.abs(moved - centres).max() < 1e-7 * np.ptp(values):
+            break
+        centres = moved
+    return moved.astype(np.float32)
+
+
+def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: dict) -> Tokenizer:
+    """Learn basis and codes from the train fields [n, W] only.
+
+    Parameters
+    ----------
+    settings : kind, n_codes, n_components (for "basis"; at most n - 1 are used).
+    """
+    if not len(train):
+        raise InputError("there is no field in the train split to learn a codebook from")
+    if settings["kind"] == "scalar":
+        n = train.shape[1]
+        base = Tokenizer(
+            "scalar", np.zeros(1), template, np.zeros(n, np.float32), None, np.ones(n, np.float32)
+        )
+    else:
+        differences = train - template
+        mean = differences.mean(axis=0)
+        _, spread, rows = np.linalg.svd(differences - mean, full_matrices=False)
+        k = min(settings["n_components"], len(train) - 1)
+        if k < 1:
+            raise InputError("tokens.kind: basis needs at least two train fields")
+        rows, spread = rows[:k], spread[:k] / np.sqrt(len(train) - 1)
+        # The sign of a component is arbitrary; fix it, so that equal inputs give equal tokens.
+        rows *= np.sign(rows[np.arange(k), np.abs(rows).argmax(axis=1)])[:, None]
+        scale = np.maximum(spread, 1e-12).astype(np.float32)
+        base = Tokenizer("basis", np.zeros(1), template, mean, rows.astype(np.float32), scale)
+    codes = fit_codes(base.coefficients(train), settings["n_codes"])
+    return dataclasses.replace(base, codes=codes)
+
+
+def usage_of(tokens: np.ndarray, n_codes: int) -> dict:
+    """Counts per code, perplexity (2^entropy) and the number of codes never used."""
+    counts = np.bincount(tokens.ravel(), minlength=n_codes)
+    share = counts[counts > 0] / counts.sum()
+    entropy = float(-(share * np.log2(share)).sum())
+    return {
+        "counts": counts,
+        "entropy_bits": entropy,
+        "perplexity": 2**entropy,
+        "dead_codes": int((counts == 0).sum()),
+    }
+
+
+def save_tokenizer(path: Path, tokenizer: Tokenizer, usage: np.ndarray) -> None:
+    """Write `codebook.safetensors`."""
+    tensors = {
+        "codes": tokenizer.codes[:, None],
+        "usage": usage.astype(np.int64),
+        "template": tokenizer.template,
+        "mean": tokenizer.mean,
+        "scale": tokenizer.scale,
+    }
+    if tokenizer.components is not None:
+        tensors["components"] = tokenizer.components
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    spec = {"kind": tokenizer.kind, "version": VERSIONS["tokens"]}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"tokenizer": json.dumps(spec)})
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read `codebook.safetensors`; raise InputError when it cannot be read."""
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            kind = json.loads(stream.metadata()["tokenizer"])["kind"]
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        return Tokenizer(
+            kind,
+            tensors["codes"][:, 0],
+            tensors["template"],
+            tensors["mean"],
+            tensors.get("components"),
+            tensors["scale"],
+        )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"cannot read codebook {path}: {error}; delete it") from error
+
+
+TOKEN_QUALITY = ("iou", "chamfer", "iou_quantised", "chamfer_quantised")
+
+
+def write_tokens(path: Path, rows: dict[str, list], tokens: np.ndarray, n_codes: int) -> None:
+    """Write a tokens table: shape_id, split, label, tokens list<uint16>, optional quality."""
+    flat = pa.array(tokens.astype(np.uint16).ravel())
+    offsets = pa.array(np.arange(len(tokens) + 1, dtype=np.int32) * tokens.shape[1])
+    columns = {
+        "shape_id": pa.array(rows["shape_id"], pa.string()),
+        "split": pa.array(rows["split"], pa.string()),
+        "label": pa.array(rows["label"], pa.int32()),
+        "tokens": pa.ListArray.from_arrays(offsets, flat),
+    }
+    columns |= {name: pa.array(rows[name], pa.float32()) for name in TOKEN_QUALITY if name in rows}
+    about = {"n_codes": n_codes, "sequence_length": tokens.shape[1]}
+    table = pa.table(columns).replace_schema_metadata({"nefgpt": json.dumps(about)})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def tokenize(
+    weights_path: Path, sdf_dir: Path, out_dir: Path, settings: dict, resolution: int
+) -> None:
+    """Write `codebook.safetensors`, `tokens.parquet` and `tokens.json` (usage and quality)."""
+    from nefgpt.fit import quality
+
+    fields = weights.read_fields(weights_path)
+    old = pq.read_table(weights_path, columns=["iou", "chamfer"])
+    tokenizer = fit_tokenizer(fields.weights[fields.of_split("train")], fields.template, settings)
+    tokens = tokenizer.encode(fields.weights)
+    decoded = tokenizer.decode(tokens)
+    rows: dict[str, list] = {
+        "shape_id": fields.shape_ids,
+        "split": fields.splits,
+        "label": fields.labels,
+        "iou": old["iou"].to_pylist(),
+        "chamfer": old["chamfer"].to_pylist(),
+        "iou_quantised": [],
+        "chamfer_quantised": [],
+    }
+    for shape_id, field in zip(
+        tqdm(fields.shape_ids, desc="quantised", unit="field", mininterval=1), decoded, strict=True
+    ):
+        cloud = load_sdf(sdf_dir / f"{shape_id}.npz")
+        found = quality(fields.spec, torch.from_numpy(field), cloud, resolution)
+        rows["iou_quantised"].append(found["iou"])
+        rows["chamfer_quantised"].append(found["chamfer"])
+    usage = usage_of(tokens[fields.of_split("train")], len(tokenizer.codes))
+    save_tokenizer(out_dir / "codebook.safetensors", tokenizer, usage.pop("counts"))
+    write_tokens(out_dir / "tokens.parquet", rows, tokens, len(tokenizer.codes))
+    splits = np.asarray(fields.splits)
+    for split in sorted(set(fields.splits)):
+        for name in TOKEN_QUALITY:
+            values = np.asarray(rows[name], float)[splits == split]
+            usage[f"{split}: median {name}"] = float(np.nanmedian(values))
+    usage["sequence length"] = tokenizer.sequence_length
+    write_json(out_dir / "tokens.json", usage)
+
+
+def read_tokens(path: Path) -> np.ndarray:
+    """Tokens uint16 [n, L] of a tokens table."""
+    try:
+        table = pq.read_table(path, columns=["tokens"])
+        values = table["tokens"].combine_chunks().flatten().to_numpy()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise InputError(f"cannot read tokens {path}: {error}; delete it") from error
+    return values.reshape(len(table), -1)
+
+
+def main() -> None:
+    """Command line of the tokenizer."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.tokenizer", description="Learn a codebook, turn fields into tokens."
+    )
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--sdf-dir", type=Path, required=True)
+    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument("--settings", required=True, help="tokens settings, JSON or @file")
+    parser.add_argument("--quality-resolution", type=int, default=96)
+    args = parser.parse_args()
+    settings = cli.json_argument(args.settings)
+    tokenize(args.weights, args.sdf_dir, args.out_dir, settings, args.quality_resolution)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,35 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from nefgpt.config import Config, load, validate
+from nefgpt.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configurations_are_valid(path):
+    assert load(path)["name"]
+
+
+def test_the_schema_is_up_to_date():
+    stored = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
+    assert stored == json.loads(json.dumps(Config.model_json_schema()))
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "value", "message"),
+    [
+        ("fit", "step", 3, "fit.step: unknown key"),
+        ("fit", "steps", 0, "fit.steps = 0"),
+        ("sdf", "backend", "magic", "sdf.backend = 'magic'"),
+        ("dataset", "n_shapes", None, "needs n_shapes"),
+    ],
+)
+def test_bad_values_are_named(block, key, value, message):
+    values = load(ROOT / "config/config.yaml")
+    values[block][key] = value
+    with pytest.raises(InputError, match=message):
+        validate(values)

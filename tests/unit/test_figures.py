@@ -1,0 +1,108 @@
+"""Figures: drawn without warnings, the same bytes every time."""
+
+import json
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import trimesh
+from safetensors.numpy import save_file
+
+from nefgpt import figures
+from nefgpt.errors import InputError
+
+
+@pytest.fixture
+def meshes(tmp_path):
+    paths = []
+    for i in range(3):
+        paths.append(str(tmp_path / f"{i}.ply"))
+        trimesh.creation.box((0.4 + 0.2 * i, 0.5, 1)).export(paths[-1])
+    return paths
+
+
+def losses() -> pd.DataFrame:
+    iteration = np.arange(0, 100, 10)
+    val = np.where(iteration % 20 == 0, np.exp(-iteration / 50) + 1, np.nan)
+    return pd.DataFrame({"iteration": iteration, "train_loss": val, "val_loss": val})
+
+
+def test_same_figure_same_bytes(tmp_path, meshes):
+    before = dict(mpl.rcParams)
+    for folder in ("a", "b"):
+        figures.save(
+            figures.gallery(meshes, meshes[::-1], [0.01, 0.02, 0.0]), tmp_path / folder, "g"
+        )
+        figures.save(figures.loss_curves({"m": losses()}, 2.0), tmp_path / folder, "l")
+    for name in ("g.svg", "g.png", "l.svg", "l.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert b"<image" in (tmp_path / "a/g.svg").read_bytes()
+    assert b"dc:date" not in (tmp_path / "a/l.svg").read_bytes()
+    assert dict(mpl.rcParams) == before
+
+
+def test_losses_are_in_bits():
+    ax = figures.loss_curves({"m": losses()}).axes[0]
+    assert ax.lines[1].get_ydata()[0] == pytest.approx(2 / np.log(2))
+    assert ax.lines[2].get_xdata()[0] == 80  # the best validation point
+
+
+def test_entropy():
+    np.testing.assert_allclose(
+        figures.entropy_bits(np.array([[1, 1, 1, 1], [4, 0, 0, 0]])), [2, 0], atol=1e-12
+    )
+
+
+def test_gallery_needs_matching_lists(meshes):
+    with pytest.raises(InputError, match="as many"):
+        figures.gallery(meshes, meshes[:1], [0.0])
+
+
+def test_metric_bars_average_seeds():
+    rows = [("a", "", "MMD", 3.0), ("a", "", "MMD", 5.0), ("b", None, "1-NNA", 60.0)]
+    figure = figures.metric_bars(
+        pd.DataFrame(rows, columns=["method", "setting", "metric", "value"])
+    )
+    widths = [[bar.get_width() for bar in ax.patches] for ax in figure.axes]
+    assert widths == [[60.0], [], [4.0]]
+
+
+def test_command_line(tmp_path, meshes):
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 7, (6, 20)).astype(np.uint16)
+    columns = {"shape_id": list("abcdef"), "split": ["train"] * 5 + ["val"], "label": [None] * 6}
+    table = pa.table({**columns, "tokens": pa.array(list(tokens), pa.list_(pa.uint16()))})
+    metadata = json.dumps({"n_codes": 8, "sequence_length": 20})
+    pq.write_table(table.replace_schema_metadata({b"nefgpt": metadata}), tmp_path / "t.parquet")
+    weights = rng.normal(size=(6, 10)).astype(np.float32)
+    weights[:, 9] = 0
+    array = pa.FixedSizeListArray.from_arrays(pa.array(weights.ravel()), 10)
+    metadata = json.dumps({"layers": [["a", 0, 9], ["b", 9, 10]], "template": [0.0] * 10})
+    table = pa.table({**columns, "weights": array})
+    pq.write_table(table.replace_schema_metadata({b"nefgpt": metadata}), tmp_path / "w.parquet")
+    save_file({"codes": np.zeros((8, 1), np.float32)}, tmp_path / "c.safetensors")
+    losses().to_csv(tmp_path / "l.csv", index=False)
+    spec = {
+        "losses": {"gpt": str(tmp_path / "l.csv")},
+        "tokens": str(tmp_path / "t.parquet"),
+        "codebook": str(tmp_path / "c.safetensors"),
+        "weights": str(tmp_path / "w.parquet"),
+        "galleries": [{"name": "x", "samples": meshes, "nearest": meshes, "distances": [0, 0, 0]}],
+        "ladder": [
+            {"shape_id": f"s{i}", "mesh": mesh, "field": mesh, "quantised": "missing.ply"}
+            for i, mesh in enumerate(meshes)
+        ],
+    }
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    figures.main(["--spec", str(tmp_path / "spec.json"), "--out-dir", str(tmp_path / "out")])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    stems = ("tokens", "losses", "weights", "gallery-x", "ladder")
+    assert names == {stem + suffix for stem in stems for suffix in (".svg", ".png")}
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nope\.parquet"):
+        figures.make_all({"tokens": str(tmp_path / "nope.parquet")}, tmp_path)

@@ -1,0 +1,70 @@
+import json
+import shlex
+import sys
+from pathlib import Path
+
+REPO = Path(workflow.basedir).parent
+sys.path.insert(0, str(REPO))
+
+from snakemake.exceptions import WorkflowError
+
+from nefgpt.config import validate
+from nefgpt.dataset import list_shapes, template_of
+from nefgpt.errors import InputError
+from nefgpt.versions import VERSIONS
+
+# `python -m nefgpt...` finds the package from any working directory, and in conda environments.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(REPO))}; ")
+
+try:
+    CONFIG = validate(dict(config))
+    RESULTS = f"results/{CONFIG['name']}"
+    SHAPES = list_shapes(CONFIG["dataset"], Path(RESULTS), CONFIG["seed"])
+    TEMPLATE_ID = CONFIG["template"]["shape_id"] or template_of(SHAPES, CONFIG["seed"])
+    if TEMPLATE_ID not in {shape.shape_id for shape in SHAPES}:
+        raise InputError(f"template.shape_id = {TEMPLATE_ID!r}: no such shape in the dataset")
+except InputError as error:
+    raise WorkflowError(str(error))
+
+BY_ID = {shape.shape_id: shape for shape in SHAPES}
+FITTED = [shape.shape_id for shape in SHAPES if shape.split in ("train", "val")]
+PER_JOB = CONFIG["fit"]["fields_per_job"]
+N_TEST = sum(shape.split == "test" for shape in SHAPES)
+N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
+# On a cluster the profile asks for GPUs; on one machine a job takes a GPU if there is any.
+GPU = int(Path("/dev/nvidiactl").exists())
+LADDER = ["train-fields", "quantised-train-fields"]
+GENERATED = [("gaussian", "pca")] + [
+    (model, setting) for model in CONFIG["gpt"] for setting in CONFIG["sampling"]["settings"]
+]
+FIELD_SETS = [(row, "all") for row in LADDER] + GENERATED
+ROWS = [("train-meshes", "all")] + FIELD_SETS
+
+
+wildcard_constraints:
+    shape_id="[A-Za-z0-9._-]+",
+    pack="[0-9]+",
+    model="[A-Za-z0-9._-]+",
+    setting="[A-Za-z0-9._-]+",
+
+
+def options(**values):
+    """All options of a command as one canonical string.
+
+    Snakemake compares parameters as a set of values: in one string no two can swap unnoticed.
+    """
+    words = []
+    for name, value in sorted(values.items()):
+        if value is None:
+            continue
+        text = json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else str(value)
+        words += [f"--{name.replace('_', '-')}", shlex.quote(text)]
+    return " ".join(words)
+
+
+def version(stage):
+    return f"{stage} version {VERSIONS[stage]}"
+
+
+def without(block, *keys):
+    return {key: value for key, value in block.items() if key not in keys}

@@ -1,0 +1,130 @@
+rule clouds:
+    input:
+        shapes=rules.list_shapes.output,
+        checked=rules.shapes.output.shapes,
+        sdf=lambda wildcards: [
+            f"{RESULTS}/sdf/{shape.shape_id}.npz"
+            for shape in SHAPES
+            if shape.split == wildcards.split
+        ],
+    output:
+        clouds=f"{RESULTS}/clouds/{{split}}.npy",
+        ids=f"{RESULTS}/clouds/{{split}}.json",
+    wildcard_constraints:
+        split="train|test",
+    params:
+        sdf=f"{RESULTS}/sdf",
+        version=version("evaluate"),
+    log:
+        f"{RESULTS}/logs/clouds/{{split}}.log",
+    conda:
+        "../envs/core.yaml"
+    shell:
+        "python -m nefgpt.clouds --shapes {input.shapes} --split {wildcards.split}"
+        " --sdf-dir {params.sdf} --out {output.clouds} > {log} 2>&1"
+
+
+rule choose_train_meshes:
+    input:
+        clouds=f"{RESULTS}/clouds/train.npy",
+        ids=f"{RESULTS}/clouds/train.json",
+    output:
+        clouds=f"{RESULTS}/samples/train-meshes/all/clouds.npy",
+        ids=f"{RESULTS}/samples/train-meshes/all/clouds.json",
+    params:
+        options=options(choose=N_SAMPLES, seed=CONFIG["seed"]),
+        version=version("evaluate"),
+    log:
+        f"{RESULTS}/logs/choose_train_meshes.log",
+    conda:
+        "../envs/core.yaml"
+    shell:
+        "python -m nefgpt.clouds --from-clouds {input.clouds} {params.options}"
+        " --out {output.clouds} > {log} 2>&1"
+
+
+rule score:
+    input:
+        clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
+        reference=f"{RESULTS}/clouds/test.npy",
+        train=f"{RESULTS}/clouds/train.npy",
+        ids=f"{RESULTS}/clouds/train.json",
+    output:
+        metrics=f"{RESULTS}/samples/{{model}}/{{setting}}/metrics.csv",
+        nearest=f"{RESULTS}/samples/{{model}}/{{setting}}/nearest.csv",
+    params:
+        options=lambda wildcards: options(
+            method=wildcards.model.replace("-", " ") if wildcards.model in
+            ("train-meshes", "train-fields", "quantised-train-fields") else wildcards.model,
+            setting=wildcards.setting,
+            seed=CONFIG["seed"],
+        ),
+        version=version("evaluate"),
+    log:
+        f"{RESULTS}/logs/score/{{model}}/{{setting}}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    shell:
+        "python -m nefgpt.metrics --clouds {input.clouds} --reference {input.reference}"
+        " --train {input.train} --train-ids {input.ids} {params.options}"
+        " --out {output.metrics} --nearest {output.nearest} > {log} 2>&1"
+
+
+rule tables:
+    input:
+        [f"{RESULTS}/samples/{model}/{setting}/metrics.csv" for model, setting in ROWS],
+    output:
+        metrics=f"{RESULTS}/tables/metrics.csv",
+        csv=f"{RESULTS}/tables/table2.csv",
+        md=f"{RESULTS}/tables/table2.md",
+        tex=f"{RESULTS}/tables/table2.tex",
+    params:
+        out=f"{RESULTS}/tables",
+        version=version("evaluate"),
+    log:
+        f"{RESULTS}/logs/tables.log",
+    conda:
+        "../envs/core.yaml"
+    shell:
+        "python -m nefgpt.tables --metrics {input} --out-dir {params.out} > {log} 2>&1"
+
+
+rule figures:
+    input:
+        rules.tables.output,
+        rules.config.output,
+        rules.tokens.output,
+        rules.weights.output,
+        [f"{RESULTS}/gpt/{model}/losses.csv" for model in CONFIG["gpt"]],
+        [f"{RESULTS}/samples/{m}/{s}/{f}" for m, s in FIELD_SETS for f in ("surfaces.csv", "nearest.csv")],
+    output:
+        directory(f"{RESULTS}/figures"),
+    params:
+        results=RESULTS,
+        version=version("present"),
+    log:
+        f"{RESULTS}/logs/figures.log",
+    conda:
+        "../envs/core.yaml"
+    shell:
+        "python -m nefgpt.present figures --results {params.results} > {log} 2>&1"
+
+
+rule report:
+    input:
+        rules.figures.output,
+        rules.shapes.output,
+    output:
+        f"{RESULTS}/report.html",
+    params:
+        results=RESULTS,
+        version=version("present"),
+    log:
+        f"{RESULTS}/logs/report.log",
+    conda:
+        "../envs/core.yaml"
+    shell:
+        "python -m nefgpt.present report --results {params.results} --out {output} > {log} 2>&1"

@@ -1,0 +1,112 @@
+rule sample_gpt:
+    input:
+        weights=rules.weights.output,
+        codebook=rules.tokens.output.codebook,
+        model=rules.train_gpt.output,
+    output:
+        fields=f"{RESULTS}/samples/{{model}}/{{setting}}/fields.parquet",
+        tokens=f"{RESULTS}/samples/{{model}}/{{setting}}/tokens.parquet",
+    wildcard_constraints:
+        model="|".join(map(re.escape, CONFIG["gpt"])),
+    params:
+        options=lambda wildcards: options(
+            settings={
+                **CONFIG["sampling"]["settings"][wildcards.setting],
+                "batch_size": CONFIG["sampling"]["batch_size"],
+            },
+            n_samples=N_SAMPLES,
+            seed=CONFIG["seed"],
+            gpt=f"{RESULTS}/gpt/{wildcards.model}",
+            out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
+        ),
+        version=version("sample"),
+    log:
+        f"{RESULTS}/logs/sample_gpt/{{model}}/{{setting}}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        gpu=GPU,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    shell:
+        "python -m nefgpt.sample gpt --weights {input.weights} --codebook {input.codebook}"
+        " {params.options} > {log} 2>&1"
+
+
+rule sample_gaussian:
+    input:
+        weights=rules.weights.output,
+    output:
+        fields=f"{RESULTS}/samples/gaussian/pca/fields.parquet",
+    params:
+        options=options(
+            settings=CONFIG["gaussian"],
+            n_samples=N_SAMPLES,
+            seed=CONFIG["seed"],
+            out_dir=f"{RESULTS}/samples/gaussian/pca",
+        ),
+        version=version("sample"),
+    log:
+        f"{RESULTS}/logs/sample_gaussian.log",
+    conda:
+        "../envs/core.yaml"
+    shell:
+        "python -m nefgpt.sample gaussian --weights {input.weights} {params.options} > {log} 2>&1"
+
+
+rule sample_train:
+    input:
+        weights=rules.weights.output,
+        codebook=lambda wildcards: (
+            rules.tokens.output.codebook if wildcards.row.startswith("quantised") else []
+        ),
+        tokens=lambda wildcards: (
+            rules.tokens.output.tokens if wildcards.row.startswith("quantised") else []
+        ),
+    output:
+        fields=f"{RESULTS}/samples/{{row}}/all/fields.parquet",
+    wildcard_constraints:
+        row="(quantised-)?train-fields",
+    params:
+        options=lambda wildcards: options(
+            n_samples=N_SAMPLES,
+            seed=CONFIG["seed"],
+            out_dir=f"{RESULTS}/samples/{wildcards.row}/all",
+            codebook=f"{RESULTS}/codebook.safetensors" if wildcards.row in LADDER[1:] else None,
+            tokens=f"{RESULTS}/tokens.parquet" if wildcards.row in LADDER[1:] else None,
+        ),
+        version=version("sample"),
+    log:
+        f"{RESULTS}/logs/sample_train/{{row}}.log",
+    conda:
+        "../envs/core.yaml"
+    shell:
+        "python -m nefgpt.sample {wildcards.row} --weights {input.weights}"
+        " {params.options} > {log} 2>&1"
+
+
+rule extract:
+    input:
+        fields=f"{RESULTS}/samples/{{model}}/{{setting}}/fields.parquet",
+    output:
+        meshes=directory(f"{RESULTS}/samples/{{model}}/{{setting}}/meshes"),
+        clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
+        surfaces=f"{RESULTS}/samples/{{model}}/{{setting}}/surfaces.csv",
+    wildcard_constraints:
+        model="(?!train-meshes).+",
+    params:
+        options=lambda wildcards: options(
+            settings=CONFIG["extract"],
+            seed=CONFIG["seed"],
+            out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
+        ),
+        version=version("extract"),
+    log:
+        f"{RESULTS}/logs/extract/{{model}}/{{setting}}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    shell:
+        "python -m nefgpt.extract --fields {input.fields} {params.options} > {log} 2>&1"

@@ -1,0 +1,56 @@
+rule tokens:
+    input:
+        weights=rules.weights.output,
+    output:
+        codebook=f"{RESULTS}/codebook.safetensors",
+        tokens=f"{RESULTS}/tokens.parquet",
+        usage=f"{RESULTS}/tokens.json",
+    params:
+        options=options(
+            settings=CONFIG["tokens"],
+            sdf_dir=f"{RESULTS}/sdf",
+            quality_resolution=CONFIG["fit"]["quality_resolution"],
+            out_dir=RESULTS,
+        ),
+        version=version("tokens"),
+    log:
+        f"{RESULTS}/logs/tokens.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    shell:
+        "python -m nefgpt.tokenizer --weights {input.weights} {params.options} > {log} 2>&1"
+
+
+rule train_gpt:
+    input:
+        tokens=rules.tokens.output.tokens,
+    output:
+        model=f"{RESULTS}/gpt/{{model}}/model.safetensors",
+        config=f"{RESULTS}/gpt/{{model}}/config.json",
+        losses=f"{RESULTS}/gpt/{{model}}/losses.csv",
+    params:
+        options=lambda wildcards: options(
+            settings=CONFIG["gpt"][wildcards.model],
+            seed=CONFIG["seed"],
+            out_dir=f"{RESULTS}/gpt/{wildcards.model}",
+        ),
+        # Not an output: Snakemake deletes those before a job starts, and a killed job resumes.
+        resume=lambda wildcards: f"{RESULTS}/gpt/{wildcards.model}.resume",
+        version=version("gpt"),
+    log:
+        f"{RESULTS}/logs/train_gpt/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_gpt/{{model}}.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 8
+    resources:
+        gpu=GPU,
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+    shell:
+        "python -m nefgpt.train_gpt --tokens {input.tokens} {params.options}"
+        " --resume-dir {params.resume} > {log} 2>&1"
