@@ -1,4 +1,4 @@
-from nefgpt.procedural import MESHES_PER_PACK
+from nefgpt.dataset import MESHES_PER_PACK
 
 SHAPE_LIST_HASH = __import__("hashlib").sha256(
     json.dumps([[s.shape_id, s.split] for s in SHAPES]).encode()

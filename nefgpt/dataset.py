@@ -1,0 +1,181 @@
+"""Which shapes a run has, and their splits: folder listings only, no mesh is read.
+
+The workflow calls this whenever it builds its DAG, so imports stay light.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from nefgpt import cli
+from nefgpt.errors import InputError
+from nefgpt.io import write_json
+
+MESHES_PER_PACK = 16
+SUFFIXES = {".obj", ".off", ".ply", ".stl", ".glb"}
+SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """One input shape; `pack` numbers the job that generates it (procedural shapes only)."""
+
+    shape_id: str
+    path: str
+    split: str
+    pack: int | None = None
+
+
+def hash_unit(seed: int, text: str) -> float:
+    """A number in [0, 1) that depends on seed and text alone."""
+    digest = hashlib.sha256(f"{seed}\0{text}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def split_of(shape_id: str, fractions: dict[str, float], seed: int) -> str:
+    """The split of an id by a stable hash: adding a shape moves no other."""
+    position, border = hash_unit(seed, shape_id), 0.0
+    for name in SPLITS:
+        border += fractions[name]
+        if position < border:
+            return name
+    return SPLITS[-1]
+
+
+def safe_id(relative: Path) -> str:
+    """A shape id from a relative path: letters, digits, '.', '_' and '-' only."""
+    text = relative.with_suffix("").as_posix().replace("/", "__")
+    text = re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    return f"x{text}" if text[0] in ".-" else text
+
+
+def _folder(root: Path) -> dict[str, Path]:
+    paths = sorted(
+        Path(folder, name)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES
+    )
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(safe_id(path.relative_to(root)), []).append(path)
+    shapes = {}
+    for shape_id, same in found.items():
+        for path in same:
+            # All of a colliding group get a suffix, so that the listing's order names nobody.
+            tail = hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest()[:8]
+            shapes[shape_id if len(same) == 1 else f"{shape_id}-{tail}"] = path
+    return shapes
+
+
+def _shapenet(root: Path, synset: str | None) -> dict[str, Path]:
+    if (root / "models").is_dir() or re.fullmatch(r"\d{8}", root.name):
+        raise InputError(
+            f"dataset.root = {root} looks like one synset: name the folder that holds the synsets"
+        )
+    synsets = [synset] if synset else sorted(e.name for e in os.scandir(root) if e.is_dir())
+    shapes: dict[str, Path] = {}
+    for name in synsets:
+        if not (root / name).is_dir():
+            raise InputError(f"dataset.synset = {name!r}: there is no folder {root / name}")
+        for entry in sorted(os.scandir(root / name), key=lambda e: e.name):
+            if not entry.is_dir():
+                continue
+            shape_id = safe_id(Path(entry.name + ".x"))
+            if shape_id in shapes:
+                raise InputError(f"shape id {shape_id} is in two synsets: set dataset.synset")
+            version_1 = Path(entry.path) / "model.obj"
+            version_2 = Path(entry.path) / "models" / "model_normalized.obj"
+            shapes[shape_id] = version_1 if version_1.exists() else version_2
+    return shapes
+
+
+def _split_lists(files: dict[str, str]) -> dict[str, str]:
+    splits: dict[str, str] = {}
+    for name in SPLITS:
+        try:
+            lines = Path(files[name]).read_text(encoding="utf-8").split()
+        except OSError as error:
+            raise InputError(f"dataset.split_files.{name}: {error}") from error
+        for shape_id in lines:
+            if splits.setdefault(shape_id, name) != name:
+                raise InputError(f"{shape_id} is listed in {splits[shape_id]} and in {name}")
+    return splits
+
+
+def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
+    """All shapes of a run, sorted by id.
+
+    Raises
+    ------
+    InputError
+        for a missing folder, no shape, or an empty train or test split.
+    """
+    packs: dict[str, int] = {}
+    if dataset["kind"] == "procedural":
+        from nefgpt.procedural import SYNSET, shape_id
+
+        ids = [shape_id(seed, i) for i in range(dataset["n_shapes"])]
+        base = results / "dataset" / SYNSET
+        paths = {name: base / name / "models" / "model_normalized.obj" for name in ids}
+        packs = {name: i // MESHES_PER_PACK for i, name in enumerate(ids)}
+    else:
+        root = Path(dataset["root"])
+        if not root.is_dir():
+            raise InputError(f"dataset.root = {root}: there is no such folder")
+        shapenet = dataset["kind"] == "shapenet"
+        paths = _shapenet(root, dataset["synset"]) if shapenet else _folder(root)
+        if not paths:
+            raise InputError(f"dataset.root = {root}: no meshes found")
+        if dataset["n_shapes"]:
+            kept = sorted(paths, key=lambda name: hash_unit(seed, f"cap {name}"))
+            paths = {name: paths[name] for name in kept[: dataset["n_shapes"]]}
+    if dataset["split_files"]:
+        listed = _split_lists(dataset["split_files"])
+        splits = {name: listed[name] for name in paths if name in listed}
+    else:
+        splits = {name: split_of(name, dataset["split"], seed) for name in paths}
+    shapes = [
+        Shape(name, str(paths[name]), splits[name], packs.get(name)) for name in sorted(splits)
+    ]
+    for name in ("train", "test"):
+        if not any(shape.split == name for shape in shapes):
+            raise InputError(
+                f"the {name} split is empty: add shapes or change dataset.split(_files)"
+            )
+    return shapes
+
+
+def template_of(shapes: list[Shape], seed: int) -> str:
+    """The train shape with the lowest hash: the default template."""
+    train = [shape.shape_id for shape in shapes if shape.split == "train"]
+    return min(train, key=lambda name: hash_unit(seed, f"template {name}"))
+
+
+def main() -> None:
+    """Command line: write a run's configuration, or its list of shapes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.dataset", description="List the shapes of a run."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="write JSON rows [id, split, label]")
+    listing.add_argument("--dataset", required=True, help="dataset block, JSON or @file")
+    listing.add_argument("--results", type=Path, required=True)
+    listing.add_argument("--seed", type=int, default=0)
+    listing.add_argument("--out", type=Path, required=True)
+    config = commands.add_parser("config", help="write the resolved configuration")
+    config.add_argument("--config", required=True, help="JSON or @file")
+    config.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    if args.command == "config":
+        write_json(args.out, cli.json_argument(args.config))
+        return
+    shapes = list_shapes(cli.json_argument(args.dataset), args.results, args.seed)
+    write_json(args.out, [[shape.shape_id, shape.split, None] for shape in shapes])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,78 @@
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nefgpt.dataset import list_shapes, safe_id, split_of, template_of
+from nefgpt.errors import InputError
+
+FRACTIONS = {"train": 0.6, "val": 0.1, "test": 0.3}
+
+
+def block(**values):
+    base = {"root": None, "synset": None, "n_shapes": None, "split_files": None}
+    return {**base, "split": FRACTIONS, **values}
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def test_procedural_ids_do_not_move_when_shapes_are_added():
+    few = list_shapes(block(kind="procedural", n_shapes=40), Path("r"), 0)
+    many = list_shapes(block(kind="procedural", n_shapes=60), Path("r"), 0)
+    assert set(few) < set(many)
+
+
+def test_shares_are_kept():
+    found = [split_of(f"shape {i}", FRACTIONS, 0) for i in range(4000)]
+    assert abs(found.count("train") / 4000 - 0.6) < 0.03
+    assert abs(found.count("test") / 4000 - 0.3) < 0.03
+
+
+@given(st.text(min_size=1).filter(lambda text: text.strip("./") and "\0" not in text))
+@settings(deadline=None)
+def test_ids_are_safe(text):
+    assert re.fullmatch(r"[A-Za-z0-9_x][A-Za-z0-9._-]*", safe_id(Path(text + ".obj")))
+
+
+def test_both_shapenet_layouts(tmp_path):
+    for i in range(10):
+        touch(tmp_path / "02691156" / f"v1-{i}" / "model.obj")
+        touch(tmp_path / "02691156" / f"v2-{i}" / "models" / "model_normalized.obj")
+    shapes = list_shapes(block(kind="shapenet", root=str(tmp_path)), Path("r"), 0)
+    assert len(shapes) == 20
+    assert all(Path(shape.path).exists() for shape in shapes)
+    assert template_of(shapes, 0) in {s.shape_id for s in shapes if s.split == "train"}
+    with pytest.raises(InputError, match="one synset"):
+        list_shapes(block(kind="shapenet", root=str(tmp_path / "02691156")), Path("r"), 0)
+
+
+def test_equal_names_in_a_folder_get_distinct_ids(tmp_path):
+    for i in range(20):
+        touch(tmp_path / f"{i}.obj")
+    touch(tmp_path / "a.ply")
+    touch(tmp_path / "a.STL")
+    shapes = list_shapes(block(kind="folder", root=str(tmp_path)), Path("r"), 0)
+    assert len({shape.shape_id for shape in shapes}) == 22
+
+
+def test_split_files(tmp_path):
+    for name in "abc":
+        touch(tmp_path / f"{name}.obj")
+    files = {split: str(tmp_path / split) for split in ("train", "val", "test")}
+    for split, name in zip(files, "abc", strict=True):
+        Path(files[split]).write_text(name + "\n")
+    dataset = block(kind="folder", root=str(tmp_path), split_files=files)
+    assert [shape.split for shape in list_shapes(dataset, Path("r"), 0)] == ["train", "val", "test"]
+    Path(files["test"]).write_text("a\n")
+    with pytest.raises(InputError, match="a is listed in train and in test"):
+        list_shapes(dataset, Path("r"), 0)
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        list_shapes(block(kind="folder", root=str(tmp_path / "none")), Path("r"), 0)
