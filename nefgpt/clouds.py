@@ -10,7 +10,19 @@ from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.extract import N_POINTS, normalise_cloud
 from nefgpt.io import atomic_path, read_json, write_json
+from nefgpt.sample import choose_train
 from nefgpt.sdf import load_sdf
+
+
+def read_clouds(path: Path) -> np.ndarray:
+    """Clouds float32 [n, P, 3]; raise InputError naming the file when it cannot be read."""
+    try:
+        clouds = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"cannot read clouds {path}: {error}; delete it and run again") from error
+    if clouds.ndim != 3 or not len(clouds):
+        raise InputError(f"{path} holds no clouds (shape {clouds.shape}); delete it and run again")
+    return clouds
 
 
 def gather(shapes: list[str], sdf_dir: Path) -> tuple[list[str], np.ndarray]:
@@ -27,23 +39,27 @@ def gather(shapes: list[str], sdf_dir: Path) -> tuple[list[str], np.ndarray]:
 
 
 def main() -> None:
-    """Command line: clouds of one split, or of a seeded choice of it."""
+    """Command line: clouds of one split, or a seeded choice of clouds that exist."""
     parser = argparse.ArgumentParser(
         prog="python -m nefgpt.clouds", description="Point clouds of real shapes for evaluation."
     )
-    parser.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
-    parser.add_argument("--split", required=True)
-    parser.add_argument("--sdf-dir", type=Path, required=True)
-    parser.add_argument("--choose", type=int, help="take so many, chosen by the seed")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help=".npy; ids go beside it as .json")
+    commands = parser.add_subparsers(dest="command", required=True)
+    split = commands.add_parser("split", help="clouds of all usable shapes of one split")
+    split.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
+    split.add_argument("--split", required=True)
+    split.add_argument("--sdf-dir", type=Path, required=True)
+    choose = commands.add_parser("choose", help="a seeded choice of a file of clouds")
+    choose.add_argument("--clouds", type=Path, required=True, help=".npy with its .json")
+    choose.add_argument("--n-samples", type=int, required=True)
+    choose.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    wanted = [row[0] for row in list(read_json(args.shapes)) if row[1] == args.split]
-    ids, clouds = gather(wanted, args.sdf_dir)
-    if args.choose is not None:
-        from nefgpt.sample import choose_train
-
-        chosen = choose_train(len(ids), args.choose, args.seed)
+    if args.command == "split":
+        wanted = [row[0] for row in list(read_json(args.shapes)) if row[1] == args.split]
+        ids, clouds = gather(wanted, args.sdf_dir)
+    else:
+        ids, clouds = list(read_json(args.clouds.with_suffix(".json"))), read_clouds(args.clouds)
+        chosen = choose_train(len(ids), args.n_samples, args.seed)
         ids, clouds = [ids[i] for i in chosen], clouds[chosen]
     with atomic_path(args.out) as temporary:
         np.save(temporary, clouds)

@@ -73,6 +73,7 @@ class Sdf(Block):
     """SDF point clouds."""
 
     backend: Literal["libigl", "mesh_to_sdf"] = "libigl"
+    method: Literal["scan", "sample"] = "scan"
     n_uniform: Annotated[int, Field(ge=1000)] = 100_000
     n_near: Annotated[int, Field(ge=1000)] = 100_000
     sigma: Annotated[float, Field(gt=0, le=0.2)] = 0.01
@@ -144,6 +145,7 @@ class Gpt(Block):
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     eval_every: Positive = 50
     jitter: Share = 0.0
+    label_smoothing_width: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["auto", "float32", "bf16"] = "auto"
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from nefgpt import cli, render
+from nefgpt import cli, meshes, render
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, read_json
 
@@ -117,15 +117,90 @@ def _image(ax, image: np.ndarray) -> None:
         spine.set_visible(False)
 
 
+def load_input(
+    path: str | Path, extent: float | None
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, float]]:
+    """Vertices and faces of an input mesh, framed as its field was (longest side `extent`).
+
+    Returns
+    -------
+    vertices, faces, (center, scale)
+        with vertices = (mesh units - center) * scale.
+
+    Raises
+    ------
+    InputError
+        naming the file, when `extent` is given and the mesh is missing or unusable.
+    """
+    if extent is None:
+        vertices, faces = render.load_mesh(path)
+        return render.to_field_frame(vertices), faces, (np.zeros(3), 1.0)
+    mesh = meshes.load_mesh(path)
+    center, scale = meshes.normalise(mesh.vertices[np.unique(mesh.faces)], extent)
+    return (mesh.vertices - center) * scale, np.asarray(mesh.faces), (center, scale)
+
+
+def _load_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    vertices, faces = render.load_mesh(path)
+    return render.to_field_frame(vertices), faces
+
+
+def _load_fields_of(paths: Sequence[str | Path], inputs: list[tuple]) -> list[tuple]:
+    """Meshes of the fields of input meshes, brought from mesh units when they are in those."""
+    found = [render.load_mesh(path) for path in paths]
+    moved = [
+        ((vertices - center) * scale, faces)
+        for (vertices, faces), (_, _, (center, scale)) in zip(found, inputs, strict=True)
+    ]
+
+    def deviation(candidates: list[tuple]) -> float:
+        pairs = [
+            np.abs([v.min(0) - w.min(0), v.max(0) - w.max(0)]).max()
+            for (v, f), (w, g, _) in zip(candidates, inputs, strict=True)
+            if render.is_valid(v, f) and render.is_valid(w, g)
+        ]
+        return float(np.median(pairs)) if pairs else 0.0
+
+    # One answer for the row: a single bad field may lie anywhere.
+    return min(found, moved, key=deviation)
+
+
+def _draw(fields: list[tuple], inputs: list[tuple], size: int) -> tuple[list, list]:
+    """Images of meshes of fields and of input meshes, all in the same scale."""
+    inputs = [entry[:2] for entry in inputs]
+    half = render.common_half_extent(fields + inputs)
+    # Input meshes may be open, so that their faces' orientation says nothing.
+    return (
+        [render.render(*mesh, size, half_extent=half) for mesh in fields],
+        [render.render(*mesh, size, half_extent=half, tint_back=False) for mesh in inputs],
+    )
+
+
 @_styled
 def gallery(
     samples: Sequence[str | Path],
-    nearest: Sequence[str | Path],
+    nearest: Sequence[str | Path | None],
     distances: Sequence[float],
     columns: int = 8,
     size: int = 224,
+    *,
+    extent: float | None = None,
+    title: str = "Samples",
 ) -> Figure:
-    """Generated shapes over their nearest training shapes, Chamfer distance ×10² under each."""
+    """Generated shapes over their nearest training shapes, Chamfer distance ×10² under each.
+
+    Parameters
+    ----------
+    samples
+        Meshes of fields; one that is missing or empty is drawn as a grey cross.
+    nearest
+        Input meshes, or None where a sample has no surface and hence no nearest shape.
+    distances
+        Chamfer distances; NaN where there is none.
+    extent
+        Longest side that input meshes are scaled to, in field units; None leaves those that
+        lie in the field's cube as they are.
+    """
     if not len(samples) == len(nearest) == len(distances):
         raise InputError("a gallery needs as many nearest shapes and distances as samples")
     columns = max(1, min(columns, len(samples)))
@@ -135,17 +210,23 @@ def gallery(
     )
     for ax in axes.flat:
         ax.set_axis_off()
-    images = render.render_files([*samples, *nearest], size)
+    inputs = [load_input(path, extent) for path in nearest if path is not None]
+    above, given = _draw([_load_field(path) for path in samples], inputs, size)
+    left = iter(given)
+    blank = np.zeros((size, size, 4), dtype=np.uint8)
+    below = [blank if path is None else next(left) for path in nearest]
     for i, distance in enumerate(distances):
         band, column = divmod(i, columns)
-        for row, label in enumerate(("", f"{100 * distance:.2f}")):
+        text = f"{100 * distance:.2f}" if np.isfinite(distance) else "no surface"
+        for row, (image, label) in enumerate(((above[i], ""), (below[i], text))):
             ax = axes[2 * band + row, column]
             ax.set_axis_on()
-            _image(ax, images[i + row * len(samples)])
+            _image(ax, image)
             ax.set_xlabel(label)
             if column == 0:
                 ax.set_ylabel(("sample", "nearest train")[row])
-    fig.suptitle("Samples and their nearest training shapes; Chamfer distance ×10²", fontsize=10)
+    text = f"{title} and their nearest training shapes; Chamfer distance ×10²"
+    fig.suptitle(text, fontsize=10)
     return fig
 
 
@@ -156,17 +237,22 @@ def ladder(
     quantised: Sequence[str | Path],
     labels: Sequence[str],
     size: int = 224,
+    *,
+    extent: float | None = None,
 ) -> Figure:
-    """The same shapes as input mesh, as field and as quantised field (at most eight)."""
+    """The same shapes as input mesh, as field and as quantised field (at most eight).
+
+    `extent` is as for `gallery`.
+    """
     count = max(1, min(LADDER_COLUMNS, len(labels)))
     fig, axes = _grid(3, count, _COLUMN_INCHES * count + 0.4, 3 * _COLUMN_INCHES + 0.4)
     for ax in axes.flat:
         _image(ax, np.zeros((2, 2, 4), dtype=np.uint8))
-    names = ("mesh", "field", "quantised field")
-    # Input meshes may be open, so that their faces' orientation says nothing.
-    images = render.render_files(list(meshes)[:count], size, tint_back=False)
-    images += render.render_files([*list(fields)[:count], *list(quantised)[:count]], size)
-    for row, name in enumerate(names):
+    inputs = [load_input(path, extent) for path in meshes[:count]]
+    rows = [_load_fields_of(paths[:count], inputs) for paths in (fields, quantised)]
+    found, given = _draw([*rows[0], *rows[1]], inputs, size)
+    images = [*given, *found]
+    for row, name in enumerate(("mesh", "field", "quantised field")):
         axes[row, 0].set_ylabel(name)
         for ax, image in zip(axes[row], images[row * count :], strict=False):
             _image(ax, image)
@@ -198,8 +284,11 @@ def token_statistics(tokens: np.ndarray, n_codes: int, codes: np.ndarray | None 
     curve = np.array(
         [entropy_bits(np.unique(column, return_counts=True)[1]) for column in tokens.T]
     )
-    ax.plot(curve, color=COLORS[0], lw=0.4, alpha=0.5)
     window = max(1, len(curve) // 100)
+    if window > 1:
+        ax.plot(curve, color=COLORS[0], lw=0.4, alpha=0.5)
+    else:
+        ax.plot(curve, ".-", color=COLORS[0], lw=1.2, ms=5)
     if window > 1:
         mean = np.convolve(curve, np.ones(window) / window, mode="valid")
         ax.plot(np.arange(len(mean)) + (window - 1) / 2, mean, color=COLORS[1], lw=1.4)
@@ -247,7 +336,7 @@ def weight_histograms(
     return fig
 
 
-_BARS = (("nna", "1-NNA (50 % is best)"), ("cov", "COV ↑"), ("mmd", "MMD ↓"))
+_BARS = (("nna", "1-NNA (50 % is best)"), ("cov", "COV ↑"), ("mmd", "MMD ×10² ↓"))
 
 
 @_styled
@@ -260,6 +349,8 @@ def metric_bars(metrics: pd.DataFrame) -> Figure:
         Long table with `method`, `setting`, `metric`, `value`.
     """
     frame = metrics.copy()
+    # No bar is infinitely long; without any valid sample there is no distance to show.
+    frame["value"] = frame["value"].where(np.isfinite(frame["value"]))
     setting = frame["setting"].fillna("").astype(str)
     frame["row"] = frame["method"].astype(str) + np.where(setting == "", "", " " + setting)
     rows = list(dict.fromkeys(frame["row"]))
@@ -352,14 +443,20 @@ def make_all(spec: dict, out_dir: str | Path) -> list[Path]:
     if spec.get("metrics"):
         written += save(metric_bars(_csv(spec["metrics"])), out_dir, "metrics")
     for entry in spec.get("galleries", []):
-        figure = gallery(entry["samples"], entry["nearest"], entry["distances"])
+        figure = gallery(
+            entry["samples"],
+            entry["nearest"],
+            entry["distances"],
+            extent=spec.get("extent"),
+            title=entry.get("title", "Samples"),
+        )
         written += save(figure, out_dir, f"gallery-{entry['name']}".replace("/", "-"))
     if spec.get("ladder"):
         columns = [
             [row[key] for row in spec["ladder"]]
             for key in ("mesh", "field", "quantised", "shape_id")
         ]
-        written += save(ladder(*columns), out_dir, "ladder")
+        written += save(ladder(*columns, extent=spec.get("extent")), out_dir, "ladder")
     return written
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from nefgpt import cli, extract
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, evaluate, flatten, random_weights, unflatten
-from nefgpt.io import atomic_path, read_json, sha256_of, stable_seed, write_json
+from nefgpt.io import atomic_path, sha256_of, stable_seed, write_json
 from nefgpt.sdf import load_sdf
 from nefgpt.versions import VERSIONS
 
@@ -181,15 +181,25 @@ def _training_points(clouds: list[dict]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(points), torch.from_numpy(np.stack([c["sdf"][keep] for c in clouds]))
 
 
+def _finished(path: Path, identity: dict) -> bool:
+    """Whether a field was fitted from exactly these inputs; a broken file is fitted anew."""
+    if not path.exists():
+        return False
+    try:
+        return load_field(path)[2].get("identity") == identity
+    except InputError as error:
+        log.warning("%s; it is fitted anew", error)
+        return False
+
+
 def fit_shapes(
     spec: FieldSpec,
-    shapes: dict[str, Path],
-    out_dir: Path,
+    paths: dict[str, tuple[Path, Path]],
     settings: dict,
     seed: int,
     template: Path | None = None,
 ) -> None:
-    """Fit one field per shape and write `<out_dir>/<shape_id>.safetensors`.
+    """Fit one field per shape; `paths` maps shape ids to point cloud (in) and field (out).
 
     Without a template the fit starts from random weights and is pulled towards zero. Fields that
     an earlier, killed job finished from the same inputs are kept.
@@ -216,10 +226,9 @@ def fit_shapes(
         anchor, identity["template"] = start, sha256_of(template)
         template_id = template_record["shape_id"]
     todo, clouds = [], []
-    for shape_id, path in shapes.items():
-        out = out_dir / f"{shape_id}.safetensors"
+    for shape_id, (path, out) in paths.items():
         wanted = {**identity, "sdf": sha256_of(path), "spec": spec.to_json()}
-        if out.exists() and len(shapes) > 1 and load_field(out)[2].get("identity") == wanted:
+        if len(paths) > 1 and _finished(out, wanted):
             log.info("kept %s: fitted from the same inputs", out)
             continue
         cloud = load_sdf(path)
@@ -262,34 +271,38 @@ def fit_shapes(
 def main() -> None:
     """Command line of the fit."""
     parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.fit", description="Fit one field per SDF point cloud."
+        prog="python -m nefgpt.fit",
+        description="Fit fields to SDF point clouds: one (--sdf, --out), or a pack as one batched "
+        "problem (--shapes, --out-dir, --manifest).",
     )
-    parser.add_argument("--shapes", required=True, help="JSON object: shape id -> .npz, or @file")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--sdf", type=Path, help="point cloud of one shape, named <shape_id>.npz")
+    what.add_argument("--shapes", help="JSON object: shape id -> .npz, or @file")
     parser.add_argument("--field", required=True, help="field specification, JSON or @file")
     parser.add_argument("--settings", required=True, help="fit settings, JSON or @file")
     parser.add_argument("--template", type=Path, help="template field; without: random start")
-    parser.add_argument("--out-dir", type=Path, required=True)
-    parser.add_argument("--name", help="file name of the one field, without suffix")
+    parser.add_argument("--out", type=Path, help="the one field's file")
+    parser.add_argument("--out-dir", type=Path, help="folder of a pack's fields")
     parser.add_argument("--manifest", type=Path, help="write the fields' hashes here when done")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    shapes = {key: Path(path) for key, path in cli.json_argument(args.shapes).items()}
     spec = FieldSpec.from_dict(cli.json_argument(args.field))
     settings = cli.json_argument(args.settings)
-    fit_shapes(spec, shapes, args.out_dir, settings, args.seed, args.template)
-    if args.name:
-        (shape_id,) = shapes
-        (args.out_dir / f"{shape_id}.safetensors").replace(
-            args.out_dir / f"{args.name}.safetensors"
-        )
+    if args.sdf:
+        if not args.out:
+            parser.error("--sdf needs --out")
+        paths = {args.sdf.stem: (args.sdf, args.out)}
+    else:
+        if not (args.out_dir and args.manifest):
+            parser.error("--shapes needs --out-dir and --manifest")
+        paths = {
+            shape_id: (Path(path), args.out_dir / f"{shape_id}.safetensors")
+            for shape_id, path in cli.json_argument(args.shapes).items()
+        }
+    fit_shapes(spec, paths, settings, args.seed, args.template)
     if args.manifest:
-        files = {shape: args.out_dir / f"{shape}.safetensors" for shape in shapes}
-        write_json(args.manifest, {shape: sha256_of(path) for shape, path in files.items()})
-
-
-def read_manifest(path: Path) -> dict[str, str]:
-    """Shape ids and hashes of a pack's fields."""
-    return dict(read_json(path))
+        hashes = {shape_id: sha256_of(out) for shape_id, (_, out) in paths.items()}
+        write_json(args.manifest, hashes)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,18 @@ MMD and COV after Achlioptas et al. (2018), 1-NNA after Yang et al. (PointFlow, 
 DESIGN.md section 3 defines them.
 """
 
+import argparse
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from nefgpt import cli
+from nefgpt.clouds import read_clouds
 from nefgpt.errors import InputError
+from nefgpt.io import read_json, stable_seed, write_text
 
 
 def chamfer(a: np.ndarray, b: np.ndarray) -> float:
@@ -69,8 +76,10 @@ def coverage(generated_to_reference: np.ndarray) -> float:
 def one_nna(gg: np.ndarray, gr: np.ndarray, rr: np.ndarray) -> float:
     """Leave-one-out 1-nearest-neighbour accuracy in percent; 50 is best.
 
-    A tie between neighbours of both sets counts half. An invalid sample is told apart from a
-    real shape at sight, so it counts as classified correctly.
+    A tie between neighbours of both sets counts half. A sample at distance zero of a reference
+    is the same cloud twice, and leaving one out leaves out its twin, so that a set scores 50 %
+    against itself. An invalid sample is told apart from a real shape at sight, so it counts as
+    classified correctly.
 
     Parameters
     ----------
@@ -79,12 +88,14 @@ def one_nna(gg: np.ndarray, gr: np.ndarray, rr: np.ndarray) -> float:
     if gr.shape[0] != gr.shape[1]:
         raise InputError(f"1-NNA needs sets of equal size, got {gr.shape[0]} and {gr.shape[1]}")
     gg, rr = gg.copy(), rr.copy()
+    valid = np.isfinite(gr).any(axis=1)
+    gr = np.where(gr == 0, np.inf, gr)
     np.fill_diagonal(gg, np.inf)
     np.fill_diagonal(rr, np.inf)
     same = np.concatenate([gg.min(axis=1), rr.min(axis=1)])
     other = np.concatenate([gr.min(axis=1), gr.min(axis=0)])
     score = np.where(same < other, 1.0, np.where(same > other, 0.0, 0.5))
-    score[: len(gg)][~np.isfinite(gr).any(axis=1)] = 1.0
+    score[: len(gg)][~valid] = 1.0
     return float(100 * score.mean())
 
 
@@ -100,3 +111,88 @@ def f_score(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:
     recall = (cKDTree(a).query(b)[0] < threshold).mean()
     total = precision + recall
     return float(2 * precision * recall / total) if total else 0.0
+
+
+def score(
+    generated: np.ndarray, reference: np.ndarray, train: np.ndarray, seed: int
+) -> tuple[dict[str, float], dict[str, np.ndarray], int]:
+    """All set metrics of one method, and each sample's nearest training shape.
+
+    Parameters
+    ----------
+    generated, reference, train : float32 [n, P, 3] normalised clouds; NaN rows of `generated`
+        are samples without a surface. The larger of `generated` and `reference` is cut down to
+        the size of the smaller one by the seed.
+
+    Returns
+    -------
+    dict
+        Metric name to value.
+    dict
+        `valid` bool, `nearest` row number in `train` (-1: none) and `distance`, one per sample.
+    int
+        How many samples, and how many references, the set metrics compared.
+    """
+    valid = np.isfinite(generated).all(axis=(1, 2))
+    n = min(len(generated), len(reference))
+    rng = np.random.default_rng(stable_seed(seed, "evaluation"))
+    references = reference[np.sort(rng.choice(len(reference), n, replace=False))]
+    samples = generated[np.sort(rng.choice(len(generated), n, replace=False))]
+    gr = chamfer_matrix(samples, references)
+    gg, rr = chamfer_matrix(samples), chamfer_matrix(references)
+    to_train = chamfer_matrix(generated, train)
+    nearest = np.where(valid, to_train.argmin(axis=1), -1)
+    distance = to_train.min(axis=1)
+    apart = chamfer_matrix(references, train).min(axis=1)
+    values = {
+        "MMD x100": 100 * mmd(gr) if valid.any() else float("nan"),
+        "COV %": coverage(gr),
+        "1-NNA %": one_nna(gg, gr, rr),
+        "valid %": 100 * float(valid.mean()),
+        # Nearer to a training shape than any unseen real shape is.
+        "copies %": 100 * float((distance < apart.min()).mean()),
+    }
+    return values, {"valid": valid, "nearest": nearest, "distance": distance}, n
+
+
+def main() -> None:
+    """Command line: score one method's samples against the test split."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.metrics", description="MMD, COV, 1-NNA and nearest train shapes."
+    )
+    parser.add_argument("--clouds", type=Path, required=True, help="of the samples, .npy")
+    parser.add_argument("--reference", type=Path, required=True, help="of the test split, .npy")
+    parser.add_argument("--train", type=Path, required=True, help="of the train split, with .json")
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--setting", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--surfaces", type=Path, help="surfaces.csv, for the share of watertight")
+    parser.add_argument("--out", type=Path, required=True, help="long CSV of metrics")
+    parser.add_argument("--nearest", type=Path, required=True, help="CSV, a row per sample")
+    args = parser.parse_args()
+    ids = list(read_json(args.train.with_suffix(".json")))
+    generated, reference = read_clouds(args.clouds), read_clouds(args.reference)
+    values, found, n = score(generated, reference, read_clouds(args.train), args.seed)
+    if args.surfaces:
+        table = pd.read_csv(args.surfaces)
+        values["watertight %"] = 100 * float(table["watertight"].mean())
+        values["parts"] = float(table["n_components"].median())
+    rows = [
+        {"method": args.method, "setting": args.setting, "metric": name, "value": value}
+        | {"seed": args.seed, "n_generated": n, "n_reference": n}
+        for name, value in values.items()
+    ]
+    write_text(args.out, pd.DataFrame(rows).to_csv(index=False))
+    nearest = pd.DataFrame(
+        {
+            "sample": range(len(generated)),
+            "valid": found["valid"],
+            "nearest_shape_id": [ids[i] if i >= 0 else "" for i in found["nearest"]],
+            "chamfer_x100": np.where(found["valid"], 100 * found["distance"], np.nan),
+        }
+    )
+    write_text(args.nearest, nearest.to_csv(index=False))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -16,6 +16,7 @@ import trimesh
 
 from nefgpt import cli, render
 from nefgpt.errors import InputError
+from nefgpt.figures import load_input
 from nefgpt.io import read_json, write_text
 
 MAX_FACES = 6000
@@ -94,6 +95,7 @@ def _table2(path: str | Path) -> str:
     parts = []
     for title, part in (("Measured here", frame[~published]), ("Published", frame[published])):
         if len(part):
+            part = part.drop(columns="source").loc[:, lambda rows: (rows != "").any()]
             parts.append(f"<h3>{title}</h3>" + _table(part))
     if published.any():
         parts.append(
@@ -270,12 +272,15 @@ def decimate(vertices: np.ndarray, faces: np.ndarray, target: int = MAX_FACES):
     return _cluster(vertices, faces, target) if len(faces) > 1.2 * target else (vertices, faces)
 
 
-def embed_mesh(path: str | Path, label: str) -> dict | None:
-    """A mesh as base64 of 16-bit vertices over [-scale, scale] and indices; None if invalid."""
-    vertices, faces = render.load_mesh(path)
+def embed_mesh(path: str | Path, label: str, extent: float | None = None) -> dict | None:
+    """A mesh as base64 of 16-bit vertices over [-scale, scale] and indices; None if invalid.
+
+    With `extent` the file is an input mesh, to be framed with that longest side.
+    """
+    vertices, faces, _ = load_input(path, extent)
     if not render.is_valid(vertices, faces):
         return None
-    vertices, faces = decimate(render.to_field_frame(vertices), faces)
+    vertices, faces = decimate(vertices, faces)
     used, faces = np.unique(faces, return_inverse=True)
     vertices, faces = vertices[used], faces.reshape(-1, 3)
     scale = max(float(np.abs(vertices).max()), 1e-9)
@@ -291,7 +296,7 @@ def embed_mesh(path: str | Path, label: str) -> dict | None:
 
 
 def _viewer(meshes: Sequence[dict]) -> str:
-    found = [embed_mesh(entry["path"], entry["label"]) for entry in meshes]
+    found = [embed_mesh(entry["path"], entry["label"], entry.get("extent")) for entry in meshes]
     shown = [entry for entry in found if entry is not None]
     note = ""
     if len(shown) < len(found):
@@ -333,11 +338,12 @@ def build(spec: dict, out: str | Path) -> None:
     Parameters
     ----------
     spec
-        All keys optional: `name`; `config` (YAML path); `table2`, `metrics` (CSV paths);
-        `figures` (pairs of image path and caption); `fit_quality` (name to value); `tables`
-        (pairs of title and CSV path); `meshes` (objects with `label` and `path`); `rules`
-        (pairs of rule names, the first is needed by the second); `rejected` (TSV path);
-        `versions` (package names, or name to version).
+        All keys optional: `name`; `config` (YAML path) or `config_text`; `table2`, `metrics`
+        (CSV paths); `figures` (pairs of image path and caption); `fit_quality` (name to value);
+        `tables` (pairs of title and CSV path or list of rows); `meshes` (objects with `label`,
+        `path` and, for input meshes, `extent`); `rules` (pairs of rule names, the first is
+        needed by the second); `rejected` (TSV path); `versions` (package names, or name to
+        version).
     out
         The HTML file.
     """
@@ -354,7 +360,10 @@ def build(spec: dict, out: str | Path) -> None:
             spec["fit_quality"].items(), columns=["quantity", "value"], dtype=object
         )
         sections.append(("Quality of the fits", _table(frame)))
-    sections += [(str(title), _table(_read_table(path))) for title, path in spec.get("tables", [])]
+    for title, source in spec.get("tables", []):
+        rows = isinstance(source, list)
+        frame = pd.DataFrame(source, dtype=object) if rows else _read_table(source)
+        sections.append((str(title), _table(frame)))
     if spec.get("figures"):
         sections.append(("Figures", "".join(_figure(*entry) for entry in spec["figures"])))
     if spec.get("rules"):
@@ -366,9 +375,9 @@ def build(spec: dict, out: str | Path) -> None:
         if len(rejected):
             text += f"<details><summary>which, and why</summary>{_table(rejected)}</details>"
         sections.append(("Rejected inputs", text))
-    if spec.get("config"):
-        text = html.escape(_read_text(spec["config"]))
-        sections.append(("Configuration", f"<pre>{text}</pre>"))
+    if spec.get("config") or spec.get("config_text"):
+        text = spec.get("config_text") or _read_text(spec["config"])
+        sections.append(("Configuration", f"<pre>{html.escape(text)}</pre>"))
     sections.append(("Versions", _table(_versions(spec.get("versions")))))
     body = "".join(_section(title, text) for title, text in sections)
     title = html.escape(name)
@@ -429,7 +438,8 @@ _SCRIPT = r"""
 "use strict";(()=>{
 const data=JSON.parse(document.getElementById("meshes").textContent);
 const canvas=document.getElementById("view"),pick=document.getElementById("pick");
-const ctx=canvas.getContext("2d"),start={a:40,e:30,z:1};
+const ctx=canvas.getContext("2d"),start={a:40,e:30,z:1},
+reach=Math.max(...data.map(d=>d.scale));
 let view={...start},mesh=null,queued=false,image=null,depth=null;
 const bytes=s=>{const t=atob(s),b=new Uint8Array(t.length);
 for(let i=0;i<t.length;i++)b[i]=t.charCodeAt(i);return b.buffer};
@@ -459,7 +469,7 @@ const px=new Uint32Array(image.data.buffer);px.fill(0);depth.fill(-1e9);
 const a=view.a*Math.PI/180,e=view.e*Math.PI/180,ca=Math.cos(a),sa=Math.sin(a),ce=Math.cos(e),
 se=Math.sin(e);
 const R=[-ca,0,-sa,-sa*se,ce,ca*se,sa*ce,se,-ca*ce];
-const{v,n,g,f}=mesh,m=v.length,s=Math.min(W,H)*.56*view.z,P=new Float32Array(m),
+const{v,n,g,f}=mesh,m=v.length,s=Math.min(W,H)*.5*view.z/reach,P=new Float32Array(m),
 N=new Float32Array(m);
 for(let i=0;i<m;i+=3)for(let r=0;r<3;r++){
 P[i+r]=R[3*r]*v[i]+R[3*r+1]*v[i+1]+R[3*r+2]*v[i+2];

@@ -1,18 +1,28 @@
 """Meshes to SDF point clouds in field coordinates."""
 
+import argparse
+import contextlib
+import logging
+import sys
 import time
 import zipfile
 from pathlib import Path
 
 import igl
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import trimesh
+from tqdm import tqdm
 
-from nefgpt import meshes
+from nefgpt import cli, meshes
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, sha256_of, stable_seed
+from nefgpt.io import atomic_path, read_json, sha256_of, stable_seed, write_text
+
+log = logging.getLogger(__name__)
 
 N_SURFACE = 4096  # two evaluation clouds of the mesh itself
+N_SIGNS = 4096  # near points on which the two signs are compared
 
 
 def signed_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
@@ -37,19 +47,77 @@ def signed_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
     return np.where(np.abs(winding) > 0.5, -distance, distance).astype(np.float32)
 
 
+def sign_agreement(mesh: trimesh.Trimesh, points: np.ndarray, sdf: np.ndarray) -> float:
+    """Share of points whose sign the angle-weighted pseudonormal confirms (Baerentzen 2005).
+
+    One on a closed, well-oriented mesh; low where faces are flipped or the surface is open, so
+    that the winding number has guessed an inside.
+
+    Parameters
+    ----------
+    points : float [N, 3], in the frame of the mesh.
+    sdf : float [N], as `signed_distance` gives them.
+    """
+    other = igl.signed_distance(
+        np.ascontiguousarray(points, np.float64),
+        np.ascontiguousarray(mesh.vertices, np.float64),
+        np.ascontiguousarray(mesh.faces, np.int64),
+        igl.SignedDistanceType.SIGNED_DISTANCE_TYPE_PSEUDONORMAL,
+    )[0]
+    return float(((other < 0) == (sdf < 0)).mean())
+
+
+def mesh_to_sdf_distance(mesh: trimesh.Trimesh, points: np.ndarray, method: str) -> np.ndarray:
+    """Signed distance float32 [N] by the mesh_to_sdf package.
+
+    Parameters
+    ----------
+    method : "scan" renders the mesh from 100 views (needs EGL or OSMesa), "sample" takes points
+        on its faces.
+
+    Raises
+    ------
+    InputError
+        when the package, or for "scan" the library it renders with, is missing.
+    """
+    # The package prints its progress; standard output is for results.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            import mesh_to_sdf
+        except ImportError as error:
+            raise InputError(
+                f"sdf.backend: mesh_to_sdf cannot be imported ({error}): install the mesh-to-sdf "
+                "extra and an OpenGL library (EGL or OSMesa), or use sdf.backend: libigl"
+            ) from error
+        options = {"surface_point_method": method, "sign_method": "normal"}
+        options |= {"bounding_radius": float(np.sqrt(3) / 2), "sample_point_count": 1_000_000}
+        try:
+            found = mesh_to_sdf.mesh_to_sdf(mesh, np.asarray(points, np.float64), **options)
+        # OpenGL's wrappers raise types of their own for a display that is not there.
+        except Exception as error:
+            if method == "sample":
+                raise InputError(f"mesh_to_sdf failed on this mesh: {error!r}") from error
+            raise InputError(
+                f"mesh_to_sdf could not scan ({error!r}): its scan method needs an EGL or OSMesa "
+                "library (set PYOPENGL_PLATFORM=egl or osmesa); or use sdf.method: sample, or "
+                "sdf.backend: libigl"
+            ) from error
+    return np.asarray(found, np.float32)
+
+
 def sample_sdf(mesh: trimesh.Trimesh, settings: dict, seed: int) -> dict:
     """Sample the SDF of a mesh.
 
     Parameters
     ----------
     mesh : in its own units.
-    settings : n_uniform, n_near, sigma (field units), extent.
+    settings : backend, method, n_uniform, n_near, sigma (field units), extent.
 
     Returns
     -------
     dict of `points` float32 [N, 3] (uniform ones first, then near ones), `sdf` float32 [N],
-    `surface` float32 [N_SURFACE, 3], all in field coordinates, and `center`, `scale` with
-    field = (mesh - center) * scale.
+    `surface` float32 [N_SURFACE, 3], all in field coordinates, `center`, `scale` with
+    field = (mesh - center) * scale, and `sign_agreement`.
     """
     used = mesh.vertices[np.unique(mesh.faces)]
     center, scale = meshes.normalise(np.asarray(used), settings["extent"])
@@ -59,9 +127,15 @@ def sample_sdf(mesh: trimesh.Trimesh, settings: dict, seed: int) -> dict:
     base = meshes.surface_points(scaled, settings["n_near"], stable_seed(seed, "near"))
     near = base + rng.normal(0, settings["sigma"], base.shape)
     points = np.clip(np.concatenate([uniform, near]), -0.5, 0.5).astype(np.float32)
+    if settings["backend"] == "libigl":
+        sdf = signed_distance(scaled, points)
+    else:
+        sdf = mesh_to_sdf_distance(scaled, points, settings["method"])
+    signs = slice(settings["n_uniform"], settings["n_uniform"] + N_SIGNS)
     return {
         "points": points,
-        "sdf": signed_distance(scaled, points),
+        "sdf": sdf,
+        "sign_agreement": sign_agreement(scaled, points[signs], sdf[signs]),
         "surface": meshes.surface_points(scaled, N_SURFACE, stable_seed(seed, "surface")),
         "center": center,
         "scale": np.float64(scale),
@@ -74,6 +148,7 @@ def prepare(path: Path, shape_id: str, out: Path, settings: dict, seed: int) -> 
     empty = np.zeros((0, 3), np.float32)
     arrays = {"points": empty, "sdf": empty[:, 0], "surface": empty}
     arrays |= {"center": np.zeros(3), "scale": np.float64(1), "n_faces": 0, "watertight": False}
+    arrays["sign_agreement"] = np.nan
     try:
         mesh = meshes.load_mesh(path)
         arrays |= sample_sdf(mesh, settings, stable_seed(seed, shape_id))
@@ -87,15 +162,117 @@ def prepare(path: Path, shape_id: str, out: Path, settings: dict, seed: int) -> 
         np.savez(temporary, **arrays)
 
 
-def load_sdf(path: Path) -> dict:
-    """Read a point cloud; raise InputError naming the file when it is missing or broken."""
+def load_sdf(path: Path, only: tuple[str, ...] | None = None) -> dict:
+    """Read a point cloud, or `only` some of its arrays.
+
+    Raises
+    ------
+    InputError
+        naming the file when it is missing or broken.
+    """
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            cloud = {name: stored[name] for name in stored.files}
-        cloud["rejected"] = str(cloud["rejected"])
-        healthy = len(cloud["points"]) == len(cloud["sdf"]) and np.isfinite(cloud["sdf"]).all()
+            cloud = {name: stored[name] for name in only or stored.files}
+        for name in {"rejected", "sha256", "source_path"} & set(cloud):
+            cloud[name] = str(cloud[name])
+        healthy = only or (
+            len(cloud["points"]) == len(cloud["sdf"]) and np.isfinite(cloud["sdf"]).all()
+        )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
     if not healthy:
         raise InputError(f"{path} holds broken values; delete it and run again")
     return cloud
+
+
+SHAPES_SCHEMA = pa.schema(
+    [
+        ("shape_id", pa.string()),
+        ("split", pa.string()),
+        ("source_path", pa.string()),
+        ("sha256", pa.string()),
+        ("n_faces", pa.int64()),
+        ("watertight", pa.bool_()),
+        ("sign_agreement", pa.float32()),
+        ("rejected", pa.string()),
+    ]
+)
+_ABOUT = ("source_path", "sha256", "n_faces", "watertight", "sign_agreement", "rejected")
+
+
+def collect(
+    entries: list, sdf_dir: Path, shapes_out: Path, rejected_out: Path, max_fraction: float
+) -> None:
+    """Write `shapes.parquet`, one row per input, and `rejected.tsv`, one per unusable input.
+
+    Parameters
+    ----------
+    entries : [shape id, split, label] per shape, in the order of the rows.
+
+    Raises
+    ------
+    InputError
+        when more than `max_fraction` of the inputs, or all shapes of a split, are unusable;
+        rejected.tsv is written first.
+    """
+    rows: dict[str, list] = {name: [] for name in SHAPES_SCHEMA.names}
+    for shape_id, split, _ in tqdm(entries, desc="shapes", unit="shape", mininterval=1):
+        cloud = load_sdf(sdf_dir / f"{shape_id}.npz", only=_ABOUT)
+        rows["shape_id"].append(shape_id)
+        rows["split"].append(split)
+        for name in _ABOUT:
+            value = cloud[name]
+            rows[name].append(value if isinstance(value, str) else value.item())
+    reasons = zip(rows["shape_id"], rows["source_path"], rows["rejected"], strict=True)
+    bad = [[*row[:2], " ".join(row[2].split())] for row in reasons if row[2]]
+    lines = ["\t".join(row) for row in [["shape_id", "source_path", "reason"], *bad]]
+    write_text(rejected_out, "\n".join(lines) + "\n")
+    if len(bad) > max_fraction * len(entries):
+        raise InputError(
+            f"{len(bad)} of {len(entries)} inputs cannot be used, more than "
+            f"dataset.max_rejected_fraction = {max_fraction:g} allows; first: {bad[0][2]}; "
+            f"all reasons are in {rejected_out}"
+        )
+    usable = {s for s, reason in zip(rows["split"], rows["rejected"], strict=True) if not reason}
+    for split in sorted(set(rows["split"]) - usable):
+        raise InputError(f"no input of the {split} split can be used; see {rejected_out}")
+    if bad:
+        log.info("%d of %d inputs left out; see %s", len(bad), len(entries), rejected_out)
+    with atomic_path(shapes_out) as temporary:
+        pq.write_table(pa.table(rows, schema=SHAPES_SCHEMA), temporary)
+
+
+def main() -> None:
+    """Command line: sample one mesh, or collect what is known of all."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.sdf", description="Meshes to SDF point clouds."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("one", help="write one shape's point cloud (.npz)")
+    one.add_argument("--mesh", type=Path, required=True)
+    one.add_argument("--shape-id", required=True)
+    one.add_argument("--settings", required=True, help="sdf block, JSON or @file")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--out", type=Path, required=True)
+    many = commands.add_parser("collect", help="write shapes.parquet and rejected.tsv")
+    many.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
+    many.add_argument("--sdf-dir", type=Path, required=True)
+    many.add_argument("--shapes-out", type=Path, required=True)
+    many.add_argument("--rejected-out", type=Path, required=True)
+    many.add_argument("--max-rejected-fraction", type=float, required=True)
+    args = parser.parse_args()
+    if args.command == "one":
+        settings = cli.json_argument(args.settings)
+        prepare(args.mesh, args.shape_id, args.out, settings, args.seed)
+    else:
+        collect(
+            list(read_json(args.shapes)),
+            args.sdf_dir,
+            args.shapes_out,
+            args.rejected_out,
+            args.max_rejected_fraction,
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -5,7 +5,14 @@ import trimesh
 from nefgpt.errors import InputError
 from nefgpt.sdf import load_sdf, prepare, signed_distance
 
-SETTINGS = {"n_uniform": 1000, "n_near": 1000, "sigma": 0.01, "extent": 0.9}
+SETTINGS = {
+    "backend": "libigl",
+    "method": "scan",
+    "n_uniform": 1000,
+    "n_near": 1000,
+    "sigma": 0.01,
+    "extent": 0.9,
+}
 POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (2000, 3))
 
 

@@ -20,8 +20,8 @@ rule clouds:
     conda:
         "../envs/core.yaml"
     shell:
-        "python -m nefgpt.clouds --shapes {input.shapes} --split {wildcards.split}"
-        " --sdf-dir {params.sdf} --out {output.clouds} > {log} 2>&1"
+        "python -m nefgpt.clouds --out {output.clouds} split --shapes {input.shapes}"
+        " --split {wildcards.split} --sdf-dir {params.sdf} > {log} 2>&1"
 
 
 rule choose_train_meshes:
@@ -32,15 +32,21 @@ rule choose_train_meshes:
         clouds=f"{RESULTS}/samples/train-meshes/all/clouds.npy",
         ids=f"{RESULTS}/samples/train-meshes/all/clouds.json",
     params:
-        options=options(choose=N_SAMPLES, seed=CONFIG["seed"]),
+        options=options(n_samples=N_SAMPLES, seed=CONFIG["seed"]),
         version=version("evaluate"),
     log:
         f"{RESULTS}/logs/choose_train_meshes.log",
     conda:
         "../envs/core.yaml"
     shell:
-        "python -m nefgpt.clouds --from-clouds {input.clouds} {params.options}"
-        " --out {output.clouds} > {log} 2>&1"
+        "python -m nefgpt.clouds --out {output.clouds} choose --clouds {input.clouds}"
+        " {params.options} > {log} 2>&1"
+
+
+def surfaces_of(wildcards):
+    if wildcards.model == "train-meshes":
+        return []
+    return f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/surfaces.csv"
 
 
 rule score:
@@ -49,15 +55,16 @@ rule score:
         reference=f"{RESULTS}/clouds/test.npy",
         train=f"{RESULTS}/clouds/train.npy",
         ids=f"{RESULTS}/clouds/train.json",
+        surfaces=surfaces_of,
     output:
         metrics=f"{RESULTS}/samples/{{model}}/{{setting}}/metrics.csv",
         nearest=f"{RESULTS}/samples/{{model}}/{{setting}}/nearest.csv",
     params:
         options=lambda wildcards: options(
-            method=wildcards.model.replace("-", " ") if wildcards.model in
-            ("train-meshes", "train-fields", "quantised-train-fields") else wildcards.model,
+            method=wildcards.model,
             setting=wildcards.setting,
             seed=CONFIG["seed"],
+            surfaces=surfaces_of(wildcards) or None,
         ),
         version=version("evaluate"),
     log:
@@ -69,7 +76,7 @@ rule score:
         runtime=lambda wildcards, attempt: 240 * attempt,
     shell:
         "python -m nefgpt.metrics --clouds {input.clouds} --reference {input.reference}"
-        " --train {input.train} --train-ids {input.ids} {params.options}"
+        " --train {input.train} {params.options}"
         " --out {output.metrics} --nearest {output.nearest} > {log} 2>&1"
 
 

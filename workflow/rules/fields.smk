@@ -8,21 +8,18 @@ rule template:
             field=CONFIG["field"],
             settings=without(CONFIG["template"], "shape_id"),
             seed=CONFIG["seed"],
-            out_dir=f"{RESULTS}/fields/template",
-            shapes={TEMPLATE_ID: f"{RESULTS}/sdf/{TEMPLATE_ID}.npz"},
         ),
         version=version("fit"),
     log:
         f"{RESULTS}/logs/template.log",
     conda:
         "../envs/core.yaml"
-    threads: 2
     resources:
         gpu=GPU,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
-        "python -m nefgpt.fit {params.options} --out {output} > {log} 2>&1"
+        "python -m nefgpt.fit --sdf {input.sdf} {params.options} --out {output} > {log} 2>&1"
 
 
 rule fit:

@@ -72,8 +72,8 @@ rule sample_train:
             n_samples=N_SAMPLES,
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/samples/{wildcards.row}/all",
-            codebook=f"{RESULTS}/codebook.safetensors" if wildcards.row in LADDER[1:] else None,
-            tokens=f"{RESULTS}/tokens.parquet" if wildcards.row in LADDER[1:] else None,
+            codebook=f"{RESULTS}/codebook.safetensors" if wildcards.row == LADDER[1] else None,
+            tokens=f"{RESULTS}/tokens.parquet" if wildcards.row == LADDER[1] else None,
         ),
         version=version("sample"),
     log:
@@ -99,6 +99,8 @@ rule extract:
             settings=CONFIG["extract"],
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
+            # Fields of real shapes go back to their mesh's own units.
+            sdf_dir=f"{RESULTS}/sdf" if wildcards.model in LADDER else None,
         ),
         version=version("extract"),
     log:

@@ -1,0 +1,221 @@
+"""Tables of a run: the long `metrics.csv`, and Table 2 as CSV, Markdown and LaTeX."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nefgpt import cli
+from nefgpt.errors import InputError
+from nefgpt.io import write_text
+
+COLUMNS = ("method", "setting", "metric", "value", "seed", "n_generated", "n_reference")
+# Metric name to its heading; both fix the order of the columns, others come behind.
+HEADINGS = {
+    "MMD x100": "MMD ×10² ↓",
+    "COV %": "COV % ↑",
+    "1-NNA %": "1-NNA % ↓",
+    "FPD": "FPD ↓",
+    "valid %": "valid % ↑",
+    "watertight %": "watertight % ↑",
+    "copies %": "copies % ↓",
+}
+_PUBLISHED_METRICS = ("MMD x100", "COV %", "1-NNA %", "FPD")
+# As printed in the NeF-GPT report, Table 2; a setting is (top-k, temperature).
+PUBLISHED = (
+    ("Voxel baseline", "", "6.0", "28", "94.1", "38.9"),
+    ("PVD", "", "3.4", "39", "76.3", "5.8"),
+    ("DPC", "", "3.1", "46", "74.7", "18.7"),
+    ("HyperDiffusion", "", "3.4", "49", "69.3", "3.5"),
+    ("NeF-GPT", "(3, 0.8)", "10.0", "38.77", "90.77", "31.34"),
+    ("NeF-GPT", "(3, 1)", "9.7", "34.57", "91.31", "36.78"),
+    ("NeF-GPT", "(5, 0.8)", "10.5", "37.50", "90.43", "35.21"),
+    ("NeF-GPT", "(5, 1)", "11.1", "35.64", "91.36", "31.87"),
+)
+PUBLISHED_HEADING = "Published (ShapeNet airplanes; other data and budgets, not comparable)"
+_TEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "×10²": r"$\times 10^2$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "–": "--",
+}
+
+
+def read_metrics(path: str | Path) -> pd.DataFrame:
+    """Rows of one long table of metrics, every cell as the file's text.
+
+    Raises
+    ------
+    InputError
+        naming the file, when it is missing, empty or broken.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise InputError(f"{path} lacks the columns {missing}; delete it and run again")
+    if frame.empty:
+        raise InputError(f"{path} has no rows; delete it and run again")
+    # A value may be NaN (an empty cell: a distance without any valid sample), but not text.
+    numbers = pd.to_numeric(frame["value"], errors="coerce")
+    wrong = numbers.isna() & ~frame["value"].str.lower().isin(["", "nan"])
+    if wrong.any():
+        text = frame["value"][wrong].iloc[0]
+        raise InputError(f"{path}: value {text!r} is no number; delete it and run again")
+    return frame[list(COLUMNS)]
+
+
+def _number(metric: str, value: float) -> str:
+    if not np.isfinite(value):
+        return "" if np.isnan(value) else "inf"
+    if metric == "MMD x100":
+        return f"{value:.2f}"
+    return f"{value:.1f}" if metric in HEADINGS else f"{value:.4g}"
+
+
+def _value(metric: str, values: np.ndarray) -> str:
+    text = _number(metric, float(values.mean()))
+    if len(values) > 1 and np.isfinite(values).all():
+        text += f" ± {_number(metric, float(values.std(ddof=1)))}"
+    return text
+
+
+def table2(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row per (method, setting), measured rows first in their order, then published ones.
+
+    Parameters
+    ----------
+    metrics
+        Long table with `COLUMNS`; several seeds of a row become mean ± standard deviation.
+    """
+    found = list(dict.fromkeys(metrics["metric"]))
+    names = [name for name in HEADINGS if name in found or name in _PUBLISHED_METRICS]
+    names += [name for name in found if name not in HEADINGS]
+    rows: dict[tuple, dict] = {}
+    for (method, setting, metric), part in metrics.groupby(
+        ["method", "setting", "metric"], sort=False
+    ):
+        row = rows.setdefault(
+            (method, setting), {"method": method, "setting": setting, "source": "measured"}
+        )
+        row[metric] = _value(metric, pd.to_numeric(part["value"], errors="coerce").to_numpy(float))
+    published = (
+        {"method": method, "setting": setting, "source": "published"}
+        | dict(zip(_PUBLISHED_METRICS, values, strict=True))
+        for method, setting, *values in PUBLISHED
+    )
+    table = pd.DataFrame([*rows.values(), *published])
+    return table.reindex(columns=["method", "setting", "source", *names]).fillna("")
+
+
+def _about(metrics: pd.DataFrame) -> str:
+    def values(column: str) -> str:
+        return ", ".join(dict.fromkeys(metrics[column]))
+
+    seeds = values("seed")
+    return (
+        f"Measured here: {values('n_generated')} samples per row against "
+        f"{values('n_reference')} test shapes, seed{'s' if ',' in seeds else ''} {seeds}."
+    )
+
+
+def _parts(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measured and published rows with headings, values as they are printed."""
+    printed = table.drop(columns="source").replace({"inf": "∞"}).rename(columns=HEADINGS)
+    measured = table["source"] == "measured"
+    return printed[measured], printed[~measured]
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    # A column without values (FPD before it is measured) says nothing.
+    frame = frame.loc[:, [i < 2 or (frame[name] != "").any() for i, name in enumerate(frame)]]
+    lines = [list(frame.columns), ["---", "---"] + ["---:"] * (frame.shape[1] - 2)]
+    lines += frame.to_numpy().tolist()
+    return "".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
+
+
+def tex_escape(text: str) -> str:
+    """Text with LaTeX's special characters escaped."""
+    text = text.replace("×10²", "\0")  # the only key longer than one character
+    return "".join(_TEX["×10²"] if c == "\0" else _TEX.get(c, c) for c in text)
+
+
+def _latex(measured: pd.DataFrame, published: pd.DataFrame, about: str) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(tex_escape(str(cell)) for cell in cells) + r" \\"
+
+    width = measured.shape[1]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        f"% {about}",
+        rf"\begin{{tabular}}{{ll{'r' * (width - 2)}}}",
+        r"\toprule",
+        line(measured.columns),
+        r"\midrule",
+        *map(line, measured.to_numpy()),
+        r"\midrule",
+        rf"\multicolumn{{{width}}}{{l}}{{\emph{{{tex_escape(PUBLISHED_HEADING)}}}}} \\",
+        *map(line, published.to_numpy()),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def build(paths: Sequence[str | Path], out_dir: str | Path) -> None:
+    """Write `metrics.csv` and `table2.csv`, `.md` and `.tex`.
+
+    Parameters
+    ----------
+    paths
+        Long tables of metrics, in the order of the rows.
+    out_dir
+        Folder of the tables.
+    """
+    if not paths:
+        raise InputError("no metrics are given")
+    frames, seen = [], {}
+    for path in paths:
+        frame = read_metrics(path)
+        for key in zip(*(frame[c] for c in ("method", "setting", "metric", "seed")), strict=True):
+            if key in seen:
+                raise InputError(f"{path}: {', '.join(key)} was already given by {seen[key]}")
+            seen[key] = path
+        frames.append(frame)
+    metrics = pd.concat(frames, ignore_index=True)
+    table, about = table2(metrics), _about(metrics)
+    measured, published = _parts(table)
+    out_dir = Path(out_dir)
+    write_text(out_dir / "metrics.csv", metrics.to_csv(index=False))
+    write_text(out_dir / "table2.csv", table.to_csv(index=False))
+    text = f"## Measured\n\n{about}\n\n{_markdown(measured)}\n"
+    text += f"## {PUBLISHED_HEADING}\n\nNeF-GPT settings are (top-k, temperature).\n\n"
+    write_text(out_dir / "table2.md", text + _markdown(published))
+    write_text(out_dir / "table2.tex", _latex(measured, published, about))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line: `--metrics a.csv b.csv ... --out-dir D`."""
+    parser = argparse.ArgumentParser(prog="python -m nefgpt.tables", description=__doc__)
+    parser.add_argument("--metrics", nargs="+", required=True, help="in the order of the rows")
+    parser.add_argument("--out-dir", required=True)
+    args = parser.parse_args(argv)
+    build(args.metrics, args.out_dir)
+
+
+if __name__ == "__main__":
+    cli.run(main)
