@@ -110,9 +110,23 @@ class Optimiser(Block):
 
 
 class Template(Optimiser):
-    """The field that all others start from."""
+    """What all fields start from; see nefgpt.template."""
 
     shape_id: str | None = None
+    n_shapes: Positive = 1
+    n_components: Annotated[int, Field(ge=0, le=4096)] = 0
+    fields_per_step: Positive = 16
+    coefficient_learning_rate: Annotated[float, Field(gt=0)] = 0.02
+
+    @model_validator(mode="after")
+    def _basis(self):
+        if self.n_components and self.n_shapes < 2:
+            raise ValueError("n_components > 0 learns a basis, which needs n_shapes >= 2")
+        if self.shape_id and self.n_shapes > 1:
+            raise ValueError("shape_id names one shape, so n_shapes must be 1")
+        if not self.n_components and self.n_shapes > 1:
+            raise ValueError("n_shapes > 1 learns a basis, which needs n_components >= 1")
+        return self
 
 
 class Fit(Optimiser):
@@ -145,6 +159,7 @@ class Gpt(Block):
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     eval_every: Positive = 50
     jitter: Share = 0.0
+    mix: Share = 0.0
     label_smoothing_width: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["auto", "float32", "bf16"] = "auto"
 
@@ -153,6 +168,9 @@ class Gpt(Block):
         if self.embedding % self.heads:
             raise ValueError(f"embedding {self.embedding} is no multiple of heads {self.heads}")
         return self
+
+
+ROWS = ("train-meshes", "train-fields", "quantised-train-fields", "gaussian")
 
 
 class Setting(Block):
@@ -180,6 +198,7 @@ class Extract(Block):
     """Surface extraction."""
 
     resolution: Annotated[int, Field(ge=16, le=1024)] = 96
+    level: Annotated[float, Field(ge=-0.05, le=0.05)] = 0.0
     min_component: Share = 0.0
 
 
@@ -205,6 +224,13 @@ class Config(Block):
     gaussian: Gaussian = Gaussian()
     extract: Extract = Extract()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _names(self):
+        taken = sorted(set(self.gpt) & set(ROWS))
+        if taken:
+            raise ValueError(f"gpt.{taken[0]}: this name is a row of the ladder; choose another")
+        return self
 
 
 def validate(values: dict) -> dict:

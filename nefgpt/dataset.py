@@ -6,6 +6,7 @@ The workflow calls this whenever it builds its DAG, so imports stay light.
 import argparse
 import dataclasses
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -149,10 +150,36 @@ def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
     return shapes
 
 
-def template_of(shapes: list[Shape], seed: int) -> str:
-    """The train shape with the lowest hash: the default template."""
+def template_shapes(
+    shapes: list[Shape], n: int, seed: int, existing: Path | None = None
+) -> list[str]:
+    """Ids of the `n` train shapes with the lowest hashes: what the template is learned from.
+
+    A template that exists keeps its shapes as long as they are in the train split, so that
+    adding a shape makes no field stale.
+
+    Parameters
+    ----------
+    existing : fields/template.safetensors; only its header is read.
+    """
     train = [shape.shape_id for shape in shapes if shape.split == "train"]
-    return min(train, key=lambda name: hash_unit(seed, f"template {name}"))
+    if existing is not None and existing.exists():
+        record = _template_record(existing)
+        kept = record.get("shape_ids", [])
+        if [record.get("n_shapes"), record.get("seed")] == [n, seed] and set(kept) <= set(train):
+            return sorted(kept)
+    return sorted(sorted(train, key=lambda name: hash_unit(seed, f"template {name}"))[:n])
+
+
+def _template_record(path: Path) -> dict:
+    """What a safetensors file says of itself; importing its package would cost every parse."""
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(min(size, 1 << 24)))
+        return json.loads(header["__metadata__"]["record"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
 
 
 def main() -> None:

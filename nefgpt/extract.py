@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from nefgpt import cli, weights
 from nefgpt.field import FieldSpec, evaluate_grid
 from nefgpt.io import atomic_path, stable_seed, write_text
+from nefgpt.sdf import load_sdf
 
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
 
@@ -65,18 +65,26 @@ def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarr
     return vertices, faces.astype(np.int64)[:, ::-1]
 
 
-def surface(spec: FieldSpec, field: Tensor, resolution: int, min_component: float = 0.0) -> Surface:
+def surface(
+    spec: FieldSpec,
+    field: Tensor,
+    resolution: int,
+    min_component: float = 0.0,
+    level: float = 0.0,
+) -> Surface:
     """Extract the surface of one field [W].
 
     Parameters
     ----------
     resolution : grid samples per axis.
     min_component : drop connected parts with fewer faces than this share of the largest.
+    level : signed distance, in field units, of the surface that is extracted; a little above
+        zero keeps parts that are thinner than a grid cell.
     """
     grid = evaluate_grid(spec, field, resolution)
     if not np.isfinite(grid).all():
         return Surface(np.zeros((0, 3)), np.zeros((0, 3), np.int64), 0)
-    vertices, faces = marching_cubes(grid, spec.surface_level)
+    vertices, faces = marching_cubes(grid, spec.surface_level(level))
     if not len(faces):
         return Surface(vertices, faces, 0)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
@@ -95,10 +103,17 @@ def normalise_cloud(points: np.ndarray) -> np.ndarray:
     return (points / points.std()).astype(np.float32)
 
 
-def extract_all(fields: Path, out_dir: Path, settings: dict, seed: int) -> None:
+def extract_all(
+    fields: Path, out_dir: Path, settings: dict, seed: int, sdf_dir: Path | None = None
+) -> None:
     """Write `meshes/<i>.ply`, `clouds.npy` [n, N_POINTS, 3] and `surfaces.csv`.
 
     A field without a surface keeps its row: NaN in the clouds, `valid` false in the CSV.
+
+    Parameters
+    ----------
+    sdf_dir : for fields of real shapes: `<shape_id>.npz` here says how to go back to the mesh's
+        own units. Generated fields have no others than field coordinates.
     """
     import trimesh
 
@@ -108,13 +123,15 @@ def extract_all(fields: Path, out_dir: Path, settings: dict, seed: int) -> None:
         old.unlink()
     clouds, rows = np.full((len(table.weights), N_POINTS, 3), np.nan, np.float32), []
     for i, field in enumerate(tqdm(table.weights, desc="surfaces", unit="field", mininterval=1)):
-        found = surface(
-            table.spec, torch.from_numpy(field), settings["resolution"], settings["min_component"]
-        )
+        found = surface(table.spec, torch.from_numpy(field), **settings)
         row = {"sample": i, "shape_id": table.shape_ids[i], "valid": found.valid}
         row |= {"n_components": found.n_components, "n_faces": len(found.faces)}
         if found.valid:
-            mesh = trimesh.Trimesh(found.vertices, found.faces, process=False)
+            vertices = found.vertices
+            if sdf_dir is not None:
+                frame = load_sdf(sdf_dir / f"{table.shape_ids[i]}.npz", only=("center", "scale"))
+                vertices = vertices / frame["scale"] + frame["center"]
+            mesh = trimesh.Trimesh(vertices, found.faces, process=False)
             row["watertight"] = bool(mesh.is_watertight)
             clouds[i] = normalise_cloud(found.sample(N_POINTS, stable_seed(seed, i)))
             with atomic_path(out_dir / "meshes" / f"{i}.ply") as temporary:
@@ -134,10 +151,12 @@ def main() -> None:
     )
     parser.add_argument("--fields", type=Path, required=True, help="fields.parquet")
     parser.add_argument("--out-dir", type=Path, required=True)
-    parser.add_argument("--settings", type=json.loads, required=True)
+    parser.add_argument("--settings", required=True, help="extract block, JSON or @file")
+    parser.add_argument("--sdf-dir", type=Path, help="write meshes in the units of these shapes")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    extract_all(args.fields, args.out_dir, args.settings, args.seed)
+    settings = cli.json_argument(args.settings)
+    extract_all(args.fields, args.out_dir, settings, args.seed, args.sdf_dir)
 
 
 if __name__ == "__main__":

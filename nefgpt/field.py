@@ -107,13 +107,14 @@ class FieldSpec:
             return torch.where(sdf < self.offset, -1.0, 1.0)
         return torch.tanh((sdf - self.offset) / self.sdf_scale)
 
-    @property
-    def surface_level(self) -> float:
-        """The field's value on the true surface: undoes `offset` for the "sdf" target.
+    def surface_level(self, distance: float = 0.0) -> float:
+        """The field's value at a signed distance (field units): undoes `offset` for "sdf".
 
         An occupancy field knows no distances, so its level set stays at zero.
         """
-        return 0.0 if self.target == "occupancy" else math.tanh(-self.offset / self.sdf_scale)
+        if self.target == "occupancy":
+            return 0.0
+        return math.tanh((distance - self.offset) / self.sdf_scale)
 
 
 def unflatten(spec: FieldSpec, weights: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Fit fields to SDF point clouds: the template first, then every shape from the template.
+"""Fit fields to SDF point clouds, every one from the template.
 
 `fit_fields` fits any number of fields as one stacked problem; a job with one field runs the
 same code as a pack of many.
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from nefgpt import cli, extract
 from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, evaluate, flatten, random_weights, unflatten
+from nefgpt.field import FieldSpec, evaluate, flatten, unflatten
 from nefgpt.io import atomic_path, sha256_of, stable_seed, write_json
 from nefgpt.sdf import load_sdf
 from nefgpt.versions import VERSIONS
@@ -34,6 +34,11 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def cosine(step: int, steps: int) -> float:
+    """Factor of the learning rate: from 1 down a half cosine, never below 1 %."""
+    return max(0.5 * (1 + np.cos(np.pi * step / steps)), 0.01)
+
+
 def fit_fields(
     spec: FieldSpec,
     points: Tensor,
@@ -42,9 +47,10 @@ def fit_fields(
     anchor: Tensor,
     settings: dict,
     seed: int,
+    basis: Tensor | None = None,
     progress: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit F fields simultaneously with Adam.
+    """Fit F fields simultaneously with Adam, all weights or their coefficients in a basis.
 
     Every field sees the same point numbers at the same step, so that fields of similar shapes
     take similar paths (DESIGN.md, section 7).
@@ -53,11 +59,13 @@ def fit_fields(
     ----------
     points : float32 [F, N, in_dim] in field coordinates.
     sdf : float32 [F, N], negative inside.
-    start : float32 [F, W] initial weights.
-    anchor : float32 [W] weights towards which `settings["pull"]` draws the fit.
+    start : float32 [F, W] initial weights, or [F, k] initial coefficients.
+    anchor : float32 [W]: the template. `settings["pull"]` draws weights towards it, coefficients
+        towards zero.
     settings : steps, points_per_step, learning_rate, loss ("l1" | "mse"), pull, schedule
         ("cosine" | "plateau"), averaging.
     seed : of the point order.
+    basis : float32 [k, W]; the fields are then anchor + coefficients @ basis.
 
     Returns
     -------
@@ -66,10 +74,12 @@ def fit_fields(
     where = device()
     n_fields, n_points = sdf.shape
     points, target = points.to(where), spec.target_of(sdf).to(where)
-    weights = start.to(where).clone().requires_grad_(True)
+    free = start.to(where).clone().requires_grad_(True)  # [F, W] or [F, k]
     anchor = anchor.to(where)
-    mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
-    average = start.to(where).clone()
+    basis = None if basis is None else basis.to(where)
+    origin = anchor if basis is None else torch.zeros_like(basis[:, 0])
+    mean, square = torch.zeros_like(free), torch.zeros_like(free)
+    average = free.detach().clone()
     rate = torch.full((n_fields, 1), float(settings["learning_rate"]), device=where)
     smoothed = torch.full((n_fields,), float("nan"), device=where)
     best = torch.full((n_fields,), float("inf"), device=where)
@@ -81,12 +91,13 @@ def fit_fields(
     for step in tqdm(range(steps), desc="fit", unit="step", disable=not progress, mininterval=1):
         chosen = torch.randint(n_points, (settings["points_per_step"],), generator=generator)
         chosen = chosen.to(where)
+        weights = free if basis is None else anchor + free @ basis
         error = evaluate(spec, weights, points[:, chosen]) - target[:, chosen]
         loss = (error.abs() if settings["loss"] == "l1" else error.square()).mean(dim=1)  # [F]
         total = loss.sum()
         if pull:
-            total = total + pull * (weights - anchor).square().sum()
-        (gradient,) = torch.autograd.grad(total, weights)
+            total = total + pull * (free - origin).square().sum()
+        (gradient,) = torch.autograd.grad(total, free)
         with torch.no_grad():
             loss = loss.detach()
             finite = torch.isfinite(loss) & torch.isfinite(gradient).all(dim=1)
@@ -96,8 +107,7 @@ def fit_fields(
             mean.lerp_(gradient, 0.1)
             square.lerp_(gradient.square(), 0.001)
             if settings["schedule"] == "cosine":
-                factor = 0.5 * (1 + np.cos(np.pi * step / steps))
-                current = rate * max(factor, 0.01)
+                current = rate * cosine(step, steps)
             else:
                 smoothed = torch.where(smoothed.isnan(), loss, smoothed.lerp(loss, 0.02))
                 better = smoothed < best * 0.999
@@ -108,9 +118,11 @@ def fit_fields(
                 current = rate
             corrected = mean / (1 - 0.9 ** (step + 1))
             scale = (square / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-8)
-            weights -= current * corrected / scale
-            average = weights.detach().clone() if step == 0 else average.lerp(weights, 1 - decay)
-    result = average if decay else weights.detach()
+            free -= current * corrected / scale
+            average = free.detach().clone() if step == 0 else average.lerp(free, 1 - decay)
+    with torch.no_grad():
+        result = average if decay else free.detach()
+        result = result if basis is None else anchor + result @ basis
     return result.cpu(), loss.cpu(), failed.cpu()
 
 
@@ -129,7 +141,7 @@ def quality(spec: FieldSpec, weights: Tensor, cloud: dict, grid: int) -> dict:
     truth = cloud["sdf"][::HELD_OUT] < 0
     with torch.inference_mode():
         values = evaluate(spec, weights[None], points)[0].numpy()
-    inside = values < spec.surface_level
+    inside = values < spec.surface_level()
     half = len(truth) // 2  # the sampler writes uniform points first, near ones second
     surface = extract.surface(spec, weights, grid)
     distance = float("nan")
@@ -146,9 +158,16 @@ def quality(spec: FieldSpec, weights: Tensor, cloud: dict, grid: int) -> dict:
     }
 
 
-def save_field(path: Path, spec: FieldSpec, weights: Tensor | None, record: dict) -> None:
+def save_field(
+    path: Path,
+    spec: FieldSpec,
+    weights: Tensor | None,
+    record: dict,
+    basis: Tensor | None = None,
+) -> None:
     """Write one field; `weights` None marks a shape that was rejected."""
     tensors = {} if weights is None else unflatten(spec, weights)
+    tensors |= {} if basis is None else {"basis": basis}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {"spec": spec.to_json(), "record": json.dumps(record, sort_keys=True)}
     with atomic_path(path) as temporary:
@@ -172,7 +191,8 @@ def load_field(path: Path) -> tuple[FieldSpec, Tensor | None, dict]:
     return spec, weights, record
 
 
-def _training_points(clouds: list[dict]) -> tuple[Tensor, Tensor]:
+def training_points(clouds: list[dict]) -> tuple[Tensor, Tensor]:
+    """Points [F, N, 3] and SDF [F, N] that fits may see: all but every tenth."""
     counts = {len(cloud["sdf"]) for cloud in clouds}
     if len(counts) != 1:
         raise InputError(f"point clouds of one job differ in size ({sorted(counts)}); rerun sdf")
@@ -197,34 +217,28 @@ def fit_shapes(
     paths: dict[str, tuple[Path, Path]],
     settings: dict,
     seed: int,
-    template: Path | None = None,
+    template: Path,
 ) -> None:
     """Fit one field per shape; `paths` maps shape ids to point cloud (in) and field (out).
 
-    Without a template the fit starts from random weights and is pulled towards zero. Fields that
-    an earlier, killed job finished from the same inputs are kept.
+    With a basis in the template, the fields' coefficients in it are fitted; else all weights,
+    from the template's. Fields that an earlier, killed job finished from the same inputs are
+    kept.
 
     Raises
     ------
     InputError
         when a fit turned non-finite (naming shape and step); the other fields are written first.
     """
-    identity = {"version": VERSIONS["fit"], "settings": settings, "seed": seed, "template": ""}
-    if template is None:
-        anchor = torch.zeros(spec.n_weights)
-        start = random_weights(spec, stable_seed(seed, "template"))
-        template_id = None
-    else:
-        template_spec, start, template_record = load_field(template)
-        if start is None:
-            raise InputError(
-                f"the template shape was rejected ({template_record['rejected']}): "
-                "name another one as template.shape_id"
-            )
-        if template_spec != spec:
-            raise InputError(f"{template} was fitted with another field specification; rerun it")
-        anchor, identity["template"] = start, sha256_of(template)
-        template_id = template_record["shape_id"]
+    from nefgpt.template import load_template
+
+    template_spec, anchor, basis = load_template(template)
+    if template_spec != spec:
+        raise InputError(f"{template} was fitted with another field specification; rerun it")
+    start = anchor if basis is None else torch.zeros(len(basis))
+    template_id = sha256_of(template)
+    identity = {"version": VERSIONS["fit"], "settings": settings, "seed": seed}
+    identity["template"] = template_id
     todo, clouds = [], []
     for shape_id, (path, out) in paths.items():
         wanted = {**identity, "sdf": sha256_of(path), "spec": spec.to_json()}
@@ -240,10 +254,11 @@ def fit_shapes(
         clouds.append(cloud)
     if not todo:
         return
-    points, sdf = _training_points(clouds)
+    points, sdf = training_points(clouds)
     began = time.perf_counter()
+    starts = start.expand(len(todo), -1)
     weights, losses, failed = fit_fields(
-        spec, points, sdf, start.expand(len(todo), -1), anchor, settings, stable_seed(seed, "fit")
+        spec, points, sdf, starts, anchor, settings, stable_seed(seed, "fit"), basis
     )
     seconds = time.perf_counter() - began
     problems = []
@@ -280,7 +295,7 @@ def main() -> None:
     what.add_argument("--shapes", help="JSON object: shape id -> .npz, or @file")
     parser.add_argument("--field", required=True, help="field specification, JSON or @file")
     parser.add_argument("--settings", required=True, help="fit settings, JSON or @file")
-    parser.add_argument("--template", type=Path, help="template field; without: random start")
+    parser.add_argument("--template", type=Path, required=True, help="template.safetensors")
     parser.add_argument("--out", type=Path, help="the one field's file")
     parser.add_argument("--out-dir", type=Path, help="folder of a pack's fields")
     parser.add_argument("--manifest", type=Path, help="write the fields' hashes here when done")

@@ -7,6 +7,7 @@ editing a comment re-runs nothing.
 VERSIONS = {
     "procedural": 1,
     "sdf": 1,
+    "template": 1,
     "fit": 1,
     "weights": 1,
     "tokens": 1,

@@ -16,7 +16,7 @@ from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec
 from nefgpt.io import atomic_path, read_json
 
-QUALITY = ("loss", "iou", "iou_near", "chamfer")
+QUALITY = ("loss", "iou", "iou_near", "chamfer", "seconds")
 ROWS_PER_SHARD = 1024
 
 

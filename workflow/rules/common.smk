@@ -10,7 +10,7 @@ sys.path.insert(0, str(REPO))
 from snakemake.exceptions import WorkflowError
 
 from nefgpt.config import validate
-from nefgpt.dataset import list_shapes, template_of
+from nefgpt.dataset import list_shapes, template_shapes
 from nefgpt.errors import InputError
 from nefgpt.versions import VERSIONS
 
@@ -21,9 +21,18 @@ try:
     CONFIG = validate(dict(config))
     RESULTS = f"results/{CONFIG['name']}"
     SHAPES = list_shapes(CONFIG["dataset"], Path(RESULTS), CONFIG["seed"])
-    TEMPLATE_ID = CONFIG["template"]["shape_id"] or template_of(SHAPES, CONFIG["seed"])
-    if TEMPLATE_ID not in {shape.shape_id for shape in SHAPES}:
-        raise InputError(f"template.shape_id = {TEMPLATE_ID!r}: no such shape in the dataset")
+    TEMPLATE_IDS = (
+        [CONFIG["template"]["shape_id"]]
+        if CONFIG["template"]["shape_id"]
+        else template_shapes(
+            SHAPES,
+            CONFIG["template"]["n_shapes"],
+            CONFIG["seed"],
+            Path(f"{RESULTS}/fields/template.safetensors"),
+        )
+    )
+    if not set(TEMPLATE_IDS) <= {shape.shape_id for shape in SHAPES}:
+        raise InputError(f"template.shape_id = {TEMPLATE_IDS[0]!r}: no such shape in the dataset")
 except InputError as error:
     raise WorkflowError(str(error))
 

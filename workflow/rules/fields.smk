@@ -1,6 +1,6 @@
 rule template:
     input:
-        sdf=f"{RESULTS}/sdf/{TEMPLATE_ID}.npz",
+        [f"{RESULTS}/sdf/{shape_id}.npz" for shape_id in TEMPLATE_IDS],
     output:
         f"{RESULTS}/fields/template.safetensors",
     params:
@@ -8,18 +8,22 @@ rule template:
             field=CONFIG["field"],
             settings=without(CONFIG["template"], "shape_id"),
             seed=CONFIG["seed"],
+            shapes={shape_id: f"{RESULTS}/sdf/{shape_id}.npz" for shape_id in TEMPLATE_IDS},
         ),
-        version=version("fit"),
+        version=version("template"),
     log:
         f"{RESULTS}/logs/template.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/template.tsv"
     conda:
         "../envs/core.yaml"
+    threads: 8
     resources:
         gpu=GPU,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
-        "python -m nefgpt.fit --sdf {input.sdf} {params.options} --out {output} > {log} 2>&1"
+        "python -m nefgpt.template {params.options} --out {output} > {log} 2>&1"
 
 
 rule fit:

@@ -1,0 +1,186 @@
+"""The template: what all other fields start from, and the basis they are written in.
+
+Two kinds, by the configuration's `template` block:
+
+- one shape, no basis (`n_components: 0`, the paper): a field fitted from a random start, whose
+  weights initialise all others, so that hidden units keep their meaning;
+- a basis (`n_components: k`): the mean field and k directions in weight space, learned jointly
+  with the coefficients of many train shapes. Every other field is then mean + coefficients x
+  basis, a smooth function of few numbers (as in mixtures of neural implicit functions, You et
+  al. 2023, with the mixture taken over whole weight vectors).
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from tqdm import tqdm
+
+from nefgpt import cli
+from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec, evaluate, random_weights
+from nefgpt.fit import (
+    cosine,
+    device,
+    fit_fields,
+    load_field,
+    quality,
+    save_field,
+    training_points,
+)
+from nefgpt.io import stable_seed
+from nefgpt.sdf import load_sdf
+
+log = logging.getLogger(__name__)
+
+
+def learn_basis(
+    spec: FieldSpec, points: Tensor, sdf: Tensor, settings: dict, seed: int
+) -> tuple[Tensor, Tensor, float]:
+    """Learn a mean field and a basis of weight space from F shapes.
+
+    Minimises the fitting loss of weights mean + C B over mean [W], B [k, W] and C [F, k]
+    together, each step on `fields_per_step` shapes.
+
+    Parameters
+    ----------
+    points : float32 [F, N, in_dim] in field coordinates.
+    sdf : float32 [F, N].
+    settings : steps, points_per_step, fields_per_step, learning_rate, coefficient_learning_rate,
+        loss, pull (L2 penalty on the coefficients), n_components.
+
+    Returns
+    -------
+    mean [W], basis [k, W] and the final loss. The basis is turned so that the shapes'
+    coefficients are uncorrelated, of unit variance, most variance of the weights first.
+
+    Raises
+    ------
+    InputError
+        when the loss turns non-finite, naming the step.
+    """
+    where = device()
+    n_fields, n_points = sdf.shape
+    k = min(settings["n_components"], n_fields - 1)
+    if k < 1:
+        raise InputError("template.n_components: a basis needs at least two train shapes")
+    draw = torch.Generator().manual_seed(seed)
+    mean = random_weights(spec, stable_seed(seed, "mean")).to(where).requires_grad_(True)
+    basis = (torch.randn(k, spec.n_weights, generator=draw) * 0.02).to(where).requires_grad_(True)
+    codes = (torch.randn(n_fields, k, generator=draw) * 0.1).to(where).requires_grad_(True)
+    rates = [settings["learning_rate"], settings["coefficient_learning_rate"]]
+    optimiser = torch.optim.Adam(
+        [{"params": [mean, basis]}, {"params": [codes]}], betas=(0.9, 0.99)
+    )
+    points, target = points.to(where), spec.target_of(sdf).to(where)
+    steps, per_step = settings["steps"], min(settings["fields_per_step"], n_fields)
+    order, recent = torch.zeros(0, dtype=torch.long), []
+    for step in tqdm(range(steps), desc="basis", unit="step", mininterval=1):
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * cosine(step, steps)
+        if len(order) < per_step:
+            order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
+        rows, order = order[:per_step].to(where), order[per_step:]
+        chosen = torch.randint(n_points, (settings["points_per_step"],), generator=draw).to(where)
+        weights = mean + codes[rows] @ basis
+        error = (
+            evaluate(spec, weights, points[rows[:, None], chosen]) - target[rows[:, None], chosen]
+        )
+        loss = error.abs().mean() if settings["loss"] == "l1" else error.square().mean()
+        penalty = settings["pull"] * codes[rows].square().sum(dim=1).mean()
+        optimiser.zero_grad()
+        (loss + penalty).backward()
+        optimiser.step()
+        recent.append(loss.detach())
+        if step % 100 == 99 or step == steps - 1:
+            final = float(torch.stack(recent).mean())
+            if not np.isfinite(final):
+                raise InputError(
+                    f"the basis turned non-finite by step {step}: lower template.learning_rate"
+                )
+            recent.clear()
+    with torch.no_grad():
+        differences = (codes @ basis).cpu().double()
+        centre = differences.mean(dim=0)
+        _, spread, rows = torch.linalg.svd(differences - centre, full_matrices=False)
+        # The sign of a direction is arbitrary; fix it, so that equal inputs give equal bases.
+        peak = rows.abs().argmax(dim=1, keepdim=True)
+        rows = rows * rows.gather(1, peak).sign()
+        turned = rows[:k] * spread[:k, None] / np.sqrt(n_fields - 1)
+        return (mean.cpu() + centre).float(), turned.float(), final
+
+
+def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, seed: int) -> None:
+    """Write `template.safetensors` from one shape, or with a basis from many.
+
+    Raises
+    ------
+    InputError
+        when a shape that is needed was rejected, or the fit turned non-finite.
+    """
+    record = {"shape_ids": sorted(shapes), "seed": seed, "n_shapes": settings["n_shapes"]}
+    record |= {"shape_id": min(shapes), "steps": settings["steps"]}
+    clouds = {shape_id: load_sdf(path) for shape_id, path in sorted(shapes.items())}
+    usable = [cloud for cloud in clouds.values() if not cloud["rejected"]]
+    if settings["n_components"]:
+        if len(usable) < 2:
+            raise InputError("fewer than two of the template's shapes are usable; see rejected.tsv")
+        mean, basis, loss = learn_basis(spec, *training_points(usable), settings, seed)
+        record |= {"loss": loss, "n_usable": len(usable)}
+        save_field(out, spec, mean, record, basis)
+        return
+    for shape_id, cloud in clouds.items():
+        if cloud["rejected"]:
+            raise InputError(
+                f"the template shape {shape_id} was rejected ({cloud['rejected']}): name another "
+                "one as template.shape_id"
+            )
+    zero = torch.zeros(spec.n_weights)
+    start = random_weights(spec, stable_seed(seed, "template"))[None]
+    weights, losses, failed = fit_fields(
+        spec, *training_points(usable), start, zero, settings, stable_seed(seed, "fit")
+    )
+    if failed[0] >= 0:
+        raise InputError(
+            f"the template's fit ({record['shape_id']}) turned non-finite at step "
+            f"{int(failed[0])}: lower template.learning_rate"
+        )
+    record["loss"] = float(losses[0])
+    record |= quality(spec, weights[0], usable[0], settings["quality_resolution"])
+    save_field(out, spec, weights[0], record)
+    log.info("template: iou %.3f, chamfer %.2f", record["iou"], record["chamfer"])
+
+
+def load_template(path: Path) -> tuple[FieldSpec, Tensor, Tensor | None]:
+    """Specification, weights [W], and basis [k, W] or None, of `template.safetensors`."""
+    spec, weights, _ = load_field(path)
+    try:
+        with safe_open(path, framework="pt") as stream:
+            basis = stream.get_tensor("basis") if "basis" in stream.keys() else None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+    return spec, weights, basis
+
+
+def main() -> None:
+    """Command line of the template."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.template", description="Fit the template, or learn a basis."
+    )
+    parser.add_argument("--shapes", required=True, help="JSON object: shape id -> .npz, or @file")
+    parser.add_argument("--field", required=True, help="field specification, JSON or @file")
+    parser.add_argument("--settings", required=True, help="template settings, JSON or @file")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    shapes = {key: Path(path) for key, path in cli.json_argument(args.shapes).items()}
+    spec = FieldSpec.from_dict(cli.json_argument(args.field))
+    make(spec, shapes, args.out, cli.json_argument(args.settings), args.seed)
+
+
+if __name__ == "__main__":
+    cli.run(main)

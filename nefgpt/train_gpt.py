@@ -1,0 +1,347 @@
+"""Train a GPT on token sequences.
+
+Which rows, dropout masks and jitter an iteration sees follows from seed and iteration alone, so
+that a killed and resumed run is the run that was not killed.
+"""
+
+import argparse
+import csv
+import hashlib
+import io as stdio
+import json
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from nefgpt import cli
+from nefgpt.errors import InputError
+from nefgpt.fit import device
+from nefgpt.gpt import GPT, GPTConfig, context_length
+from nefgpt.io import atomic_path, sha256_of, stable_seed, write_json, write_text
+from nefgpt.versions import VERSIONS
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ["iteration", "train_loss", "val_loss", "learning_rate", "tokens_per_second"]
+SECONDS_BETWEEN_STATES = 60
+
+
+def read_split(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Train and val tokens, int64 [n, L] each, and the table's metadata."""
+    try:
+        table = pq.read_table(path, columns=["split", "tokens"])
+        about = json.loads(table.schema.metadata[b"nefgpt"])
+        length, n_codes = int(about["sequence_length"]), int(about["n_codes"])
+        flat = table["tokens"].combine_chunks().flatten().to_numpy().astype(np.int64)
+        tokens = flat.reshape(-1, length)
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"cannot read tokens {path}: {error}; delete it and run again") from error
+    if tokens.size and tokens.max() >= n_codes:
+        raise InputError(f"{path}: token {tokens.max()} is no code, there are {n_codes}")
+    split = np.asarray(table["split"].to_pylist())
+    parts = {name: tokens[split == name] for name in ("train", "val")}
+    for name, rows in parts.items():
+        if not len(rows):
+            raise InputError(
+                f"{path}: the {name} split is empty, and the GPT needs it: add shapes or change "
+                "dataset.split(_files)"
+            )
+    return parts["train"], parts["val"], about
+
+
+def learning_rate(settings: dict, iteration: int) -> float:
+    """Linear warm-up, then a cosine from `learning_rate` down to `min_learning_rate`."""
+    peak, low = settings["learning_rate"], settings["min_learning_rate"]
+    warmup, total = settings["warmup"], settings["iterations"]
+    if iteration < warmup:
+        return peak * (iteration + 1) / warmup
+    progress = (iteration - warmup) / max(1, total - warmup)
+    return low + 0.5 * (1 + math.cos(math.pi * progress)) * (peak - low)
+
+
+def batch_rows(n_rows: int, batch: int, iteration: int, seed: int) -> np.ndarray:
+    """Row numbers [batch] of an iteration: a window of the endless row of permutations."""
+    places = iteration * batch + np.arange(batch)
+    epochs = places // n_rows
+    orders = {
+        epoch: np.random.default_rng(stable_seed(seed, "epoch", epoch)).permutation(n_rows)
+        for epoch in np.unique(epochs)
+    }
+    return np.array(
+        [orders[epoch][place % n_rows] for epoch, place in zip(epochs, places, strict=True)]
+    )
+
+
+def mix(rows: np.ndarray, train: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Replace a share of the sequences by points on the way to a near train sequence.
+
+    Codes are ordered along each coefficient, so that a sequence between two sequences is a
+    field between two fields (SMOTE, Chawla et al. 2002, with five neighbours).
+
+    Parameters
+    ----------
+    rows : int64 [B, L].
+    train : int64 [n, L].
+    """
+    mixed = rows.copy()
+    for i in np.flatnonzero(rng.random(len(rows)) < share):
+        distance = np.abs(train - rows[i]).mean(axis=1)
+        near = np.argsort(distance, kind="stable")[1:6]
+        if len(near):
+            other = train[rng.choice(near)]
+            mixed[i] = np.rint(rows[i] + rng.random() * (other - rows[i])).astype(np.int64)
+    return mixed
+
+
+def make_batch(
+    train: np.ndarray, settings: dict, n_codes: int, iteration: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs [SOS, codes but the last] and targets, int64 [effective batch, L] each."""
+    size = settings["batch_size"] * settings["accumulate"]
+    rng = np.random.default_rng(stable_seed(seed, "batch", iteration))
+    targets = train[batch_rows(len(train), size, iteration, seed)]
+    if settings["mix"]:
+        targets = mix(targets, train, settings["mix"], rng)
+    inputs = targets[:, :-1].copy()
+    if settings["jitter"]:
+        moved = rng.random(inputs.shape) < settings["jitter"]
+        step = rng.choice([-1, 1], inputs.shape)
+        inputs = np.where(moved, np.clip(inputs + step, 0, n_codes - 1), inputs)
+    start = np.full((size, 1), n_codes)
+    return np.concatenate([start, inputs], axis=1), targets
+
+
+def smooth_targets(n_codes: int, vocabulary: int, width: float) -> Tensor:
+    """Target distribution of every code, float32 [n_codes, vocabulary].
+
+    A Gaussian of `width` codes around the code, since neighbouring codes mean nearly the same;
+    special tokens get nothing. Width 0 is one-hot.
+    """
+    if not width:
+        return torch.eye(n_codes, vocabulary)
+    place = torch.arange(n_codes, dtype=torch.float32)
+    weight = torch.exp(-(place[:, None] - place[None]).square() / (2 * width**2))
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    return F.pad(weight, (0, vocabulary - n_codes))
+
+
+@torch.no_grad()
+def validation_loss(model: GPT, val: np.ndarray, n_codes: int, batch: int, autocast) -> float:
+    """Mean plain cross-entropy in nats per code over the val split."""
+    model.eval()
+    where = model.token.weight.device
+    total = 0.0
+    for start in range(0, len(val), batch):
+        targets = torch.from_numpy(val[start : start + batch]).to(where)
+        sos = torch.full((len(targets), 1), n_codes, device=where)
+        with autocast():
+            logits = model(torch.cat([sos, targets[:, :-1]], dim=1))
+        total += F.cross_entropy(
+            logits.float().flatten(0, 1), targets.flatten(), reduction="sum"
+        ).item()
+    return total / val.size
+
+
+def _optimiser(model: GPT, settings: dict) -> torch.optim.AdamW:
+    decayed = [p for name, p in model.named_parameters() if p.dim() > 1 and "position" not in name]
+    rest = [p for name, p in model.named_parameters() if p.dim() <= 1 or "position" in name]
+    groups = [
+        {"params": decayed, "weight_decay": settings["weight_decay"]},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=(0.9, 0.95))
+
+
+def _load_state(path: Path, fingerprint: str) -> dict | None:
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        known = state["fingerprint"]
+    # A file cut off by a full disk fails in many ways inside the unpickler.
+    except Exception as error:
+        log.warning("cannot read %s (%r): training starts anew", path, error)
+        return None
+    if known != fingerprint:
+        log.info("%s is of another training run: training starts anew", path)
+        return None
+    log.info("resumed at iteration %d from %s", state["iteration"], path)
+    return state
+
+
+def _csv(rows: list[list]) -> str:
+    stream = stdio.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])
+    return stream.getvalue()
+
+
+def train(
+    tokens: Path, out_dir: Path, settings: dict, seed: int, resume_dir: Path | None = None
+) -> None:
+    """Train a GPT and write model.safetensors (best on val), config.json and losses.csv.
+
+    Parameters
+    ----------
+    tokens : tokens.parquet; its train split is learned, its val split chooses the weights kept.
+    settings : one entry of the configuration's `gpt` block.
+    resume_dir : where the state of an unfinished run lies; removed at the end.
+
+    Raises
+    ------
+    InputError
+        when the loss turns non-finite (naming the iteration), or the tokens cannot be used.
+    """
+    train_rows, val_rows, about = read_split(tokens)
+    n_codes, length = about["n_codes"], about["sequence_length"]
+    vocabulary = n_codes + 1
+    settings_text = json.dumps(settings, sort_keys=True)
+    identity = [settings_text, str(seed), sha256_of(tokens), str(VERSIONS["gpt"])]
+    fingerprint = hashlib.sha256("\0".join(identity).encode()).hexdigest()
+    sizes = {key: settings[key] for key in ("embedding", "heads", "layers", "dropout")}
+    config = GPTConfig(vocab_size=vocabulary, context=context_length(length), **sizes)
+    where = device()
+    bf16 = settings["precision"] == "bf16" or (
+        settings["precision"] == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+
+    def autocast():
+        return torch.autocast(where.type, torch.bfloat16, enabled=bf16)
+
+    torch.manual_seed(stable_seed(seed, "gpt"))
+    model = GPT(config).to(where)
+    optimiser = _optimiser(model, settings)
+    smooth = smooth_targets(n_codes, vocabulary, settings["label_smoothing_width"]).to(where)
+    rows: list[list] = []
+    best: dict = {"loss": math.inf, "iteration": 0, "weights": {}}
+    begin, running = 0, []
+    state_path = resume_dir / "state.pt" if resume_dir else None
+    state = _load_state(state_path, fingerprint) if state_path else None
+    if state:
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        rows, best, running = state["rows"], state["best"], state["running"]
+        begin = state["iteration"]
+    saved = time.monotonic()
+
+    def save_state(iteration: int) -> None:
+        if state_path is None:
+            return
+        with atomic_path(state_path) as temporary:
+            torch.save(
+                {
+                    "fingerprint": fingerprint,
+                    "iteration": iteration,
+                    "model": model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "rows": rows,
+                    "best": best,
+                    "running": running,
+                },
+                temporary,
+            )
+
+    def evaluate(iteration: int, rate: float, speed: float) -> None:
+        loss = validation_loss(model, val_rows, n_codes, settings["batch_size"], autocast)
+        mean = float(np.mean(running)) if running else ""
+        rows.append([iteration, mean, loss, rate, round(speed, 1)])
+        running.clear()
+        if loss < best["loss"]:
+            weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+            best.update(loss=loss, iteration=iteration, weights=weights)
+
+    if not rows:
+        evaluate(0, 0.0, 0.0)
+    total = settings["iterations"]
+    batch_tokens = settings["batch_size"] * settings["accumulate"] * length
+    began, since = time.monotonic(), begin
+    with tqdm(total=total, initial=begin, desc="gpt", unit="it", mininterval=1) as bar:
+        for iteration in range(begin, total):
+            rate = learning_rate(settings, iteration)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            inputs, targets = make_batch(train_rows, settings, n_codes, iteration, seed)
+            inputs, targets = torch.from_numpy(inputs).to(where), torch.from_numpy(targets)
+            torch.manual_seed(stable_seed(seed, "dropout", iteration))
+            model.train()
+            optimiser.zero_grad(set_to_none=True)
+            loss_sum = 0.0
+            parts = zip(
+                inputs.chunk(settings["accumulate"]),
+                targets.to(where).chunk(settings["accumulate"]),
+                strict=True,
+            )
+            for part, target in parts:
+                with autocast():
+                    logits = model(part)
+                loss = F.cross_entropy(logits.float().flatten(0, 1), smooth[target.flatten()])
+                (loss / settings["accumulate"]).backward()
+                loss_sum += loss.item() / settings["accumulate"]
+            if not math.isfinite(loss_sum):
+                raise InputError(
+                    f"the GPT's loss turned {loss_sum} at iteration {iteration}: lower "
+                    "gpt.<model>.learning_rate"
+                )
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            running.append(loss_sum)
+            bar.update()
+            done = iteration + 1
+            if done % settings["eval_every"] == 0 or done == total:
+                now = time.monotonic()
+                evaluate(done, rate, (done - since) * batch_tokens / max(now - began, 1e-9))
+                began, since = time.monotonic(), done
+                bar.set_postfix(train=f"{rows[-1][1]:.3f}", val=f"{rows[-1][2]:.3f}")
+                save_state(done)
+                saved = now
+            elif time.monotonic() - saved > SECONDS_BETWEEN_STATES:
+                save_state(done)
+                saved = time.monotonic()
+    with atomic_path(out_dir / "model.safetensors") as temporary:
+        save_file(best["weights"], temporary)
+    write_json(
+        out_dir / "config.json",
+        {
+            "gpt": {"vocab_size": vocabulary, "context": config.context, **sizes},
+            "n_codes": n_codes,
+            "sequence_length": length,
+            "settings": settings,
+            "seed": seed,
+            "iteration": best["iteration"],
+            "val_loss": best["loss"],
+            "n_parameters": model.n_parameters(),
+        },
+    )
+    write_text(out_dir / "losses.csv", _csv(rows))
+    if state_path:
+        state_path.unlink(missing_ok=True)
+        if resume_dir.is_dir() and not any(resume_dir.iterdir()):
+            resume_dir.rmdir()
+
+
+def main() -> None:
+    """Command line of the training."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.train_gpt", description="Train a GPT on tokens.parquet."
+    )
+    parser.add_argument("--tokens", type=Path, required=True)
+    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument("--settings", required=True, help="one gpt entry, JSON or @file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume-dir", type=Path, help="keep the state of an unfinished run here")
+    args = parser.parse_args()
+    settings = cli.json_argument(args.settings)
+    train(args.tokens, args.out_dir, settings, args.seed, args.resume_dir)
+
+
+if __name__ == "__main__":
+    cli.run(main)
