@@ -31,7 +31,7 @@ NEEDS = {
     "choose_train_meshes": ("clouds",),
     "score": ("clouds", "choose_train_meshes", "extract"),
     "tables": ("score",),
-    "figures": ("tables", "config", "tokens", "weights", "train_gpt", "extract", "score"),
+    "figures": ("tables", "config", "shapes", "tokens", "weights", "train_gpt", "extract", "score"),
     "report": ("figures", "shapes"),
 }
 EDGES = [(needed, rule) for rule, all_needed in NEEDS.items() for needed in all_needed]

@@ -1,6 +1,8 @@
+import hashlib
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ sys.path.insert(0, str(REPO))
 from snakemake.exceptions import WorkflowError
 
 from nefgpt.config import validate
-from nefgpt.dataset import list_shapes, template_shapes
+from nefgpt.dataset import MESHES_PER_PACK, list_shapes, template_shapes
 from nefgpt.errors import InputError
 from nefgpt.versions import VERSIONS
 
@@ -36,13 +38,16 @@ try:
 except InputError as error:
     raise WorkflowError(str(error))
 
+SHAPE_LIST_HASH = hashlib.sha256(
+    json.dumps([[shape.shape_id, shape.split] for shape in SHAPES]).encode()
+).hexdigest()
 BY_ID = {shape.shape_id: shape for shape in SHAPES}
 FITTED = [shape.shape_id for shape in SHAPES if shape.split in ("train", "val")]
 PER_JOB = CONFIG["fit"]["fields_per_job"]
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 # On a cluster the profile asks for GPUs; on one machine a job takes a GPU if there is any.
-GPU = int(Path("/dev/nvidiactl").exists())
+GPU = int(shutil.which("nvidia-smi") is not None)
 LADDER = ["train-fields", "quantised-train-fields"]
 GENERATED = [("gaussian", "pca")] + [
     (model, setting) for model in CONFIG["gpt"] for setting in CONFIG["sampling"]["settings"]
@@ -78,3 +83,29 @@ def version(stage):
 
 def without(block, *keys):
     return {key: value for key, value in block.items() if key not in keys}
+
+
+def mesh_of(wildcards):
+    """The mesh itself, or the manifest of the pack that writes it."""
+    shape = BY_ID[wildcards.shape_id]
+    if shape.pack is not None:
+        return f"{RESULTS}/dataset/packs/{shape.pack}.json"
+    # A folder that lacks its mesh is rejected by the job, with a reason.
+    return shape.path if Path(shape.path).exists() else []
+
+
+def pack_members(pack):
+    return FITTED[int(pack) * PER_JOB : (int(pack) + 1) * PER_JOB]
+
+
+def fitted_fields(wildcards):
+    if PER_JOB == 1:
+        return [f"{RESULTS}/fields/{shape_id}.safetensors" for shape_id in FITTED]
+    n_packs = -(-len(FITTED) // PER_JOB)
+    return [f"{RESULTS}/fields/packs/{pack}.json" for pack in range(n_packs)]
+
+
+def surfaces_of(wildcards):
+    if wildcards.model == "train-meshes":
+        return []
+    return f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/surfaces.csv"

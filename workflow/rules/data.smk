@@ -1,19 +1,12 @@
-from nefgpt.dataset import MESHES_PER_PACK
-
-SHAPE_LIST_HASH = __import__("hashlib").sha256(
-    json.dumps([[s.shape_id, s.split] for s in SHAPES]).encode()
-).hexdigest()
-
-
 rule config:
     output:
         f"{RESULTS}/config.json",
-    params:
-        values=json.dumps(CONFIG, sort_keys=True),
     log:
         f"{RESULTS}/logs/config.log",
     conda:
         "../envs/core.yaml"
+    params:
+        values=json.dumps(CONFIG, sort_keys=True),
     shell:
         "python -m nefgpt.dataset config --config {params.values:q} --out {output} > {log} 2>&1"
 
@@ -21,15 +14,13 @@ rule config:
 rule list_shapes:
     output:
         f"{RESULTS}/shapes.json",
-    params:
-        options=options(
-            dataset=CONFIG["dataset"], results=RESULTS, seed=CONFIG["seed"]
-        ),
-        shapes=SHAPE_LIST_HASH,
     log:
         f"{RESULTS}/logs/list_shapes.log",
     conda:
         "../envs/core.yaml"
+    params:
+        options=options(dataset=CONFIG["dataset"], results=RESULTS, seed=CONFIG["seed"]),
+        shapes=SHAPE_LIST_HASH,
     shell:
         "python -m nefgpt.dataset list {params.options} --out {output} > {log} 2>&1"
 
@@ -37,6 +28,13 @@ rule list_shapes:
 rule procedural:
     output:
         f"{RESULTS}/dataset/packs/{{pack}}.json",
+    log:
+        f"{RESULTS}/logs/procedural/{{pack}}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         options=lambda wildcards: options(
             root=f"{RESULTS}/dataset",
@@ -45,24 +43,8 @@ rule procedural:
             n_shapes=(int(wildcards.pack) + 1) * MESHES_PER_PACK,
         ),
         version=version("procedural"),
-    log:
-        f"{RESULTS}/logs/procedural/{{pack}}.log",
-    conda:
-        "../envs/core.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
     shell:
         "python -m nefgpt.procedural {params.options} --manifest {output} > {log} 2>&1"
-
-
-def mesh_of(wildcards):
-    """The mesh itself, or the manifest of the pack that writes it."""
-    shape = BY_ID[wildcards.shape_id]
-    if shape.pack is not None:
-        return f"{RESULTS}/dataset/packs/{shape.pack}.json"
-    # A folder that lacks its mesh is rejected by the job, with a reason.
-    return shape.path if Path(shape.path).exists() else []
 
 
 rule sdf:
@@ -70,19 +52,19 @@ rule sdf:
         mesh_of,
     output:
         f"{RESULTS}/sdf/{{shape_id}}.npz",
+    log:
+        f"{RESULTS}/logs/sdf/{{shape_id}}.log",
+    priority: 10
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         options=lambda wildcards: options(
             mesh=BY_ID[wildcards.shape_id].path, settings=CONFIG["sdf"], seed=CONFIG["seed"]
         ),
         version=version("sdf"),
-    log:
-        f"{RESULTS}/logs/sdf/{{shape_id}}.log",
-    conda:
-        "../envs/core.yaml"
-    priority: 10
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 15 * attempt,
     shell:
         "python -m nefgpt.sdf one {params.options} --shape-id {wildcards.shape_id:q}"
         " --out {output} > {log} 2>&1"
@@ -96,20 +78,20 @@ rule shapes:
     output:
         shapes=f"{RESULTS}/shapes.parquet",
         rejected=f"{RESULTS}/rejected.tsv",
+    log:
+        f"{RESULTS}/logs/shapes.log",
+    priority: 20
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         options=options(
             max_rejected_fraction=CONFIG["dataset"]["max_rejected_fraction"],
             sdf_dir=f"{RESULTS}/sdf",
         ),
         version=version("sdf"),
-    log:
-        f"{RESULTS}/logs/shapes.log",
-    conda:
-        "../envs/core.yaml"
-    priority: 20
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
         "python -m nefgpt.sdf collect --shapes {input.shapes} --shapes-out {output.shapes}"
         " --rejected-out {output.rejected} {params.options} > {log} 2>&1"

@@ -10,18 +10,18 @@ rule clouds:
     output:
         clouds=f"{RESULTS}/clouds/{{split}}.npy",
         ids=f"{RESULTS}/clouds/{{split}}.json",
-    wildcard_constraints:
-        split="train|test",
-    params:
-        sdf=f"{RESULTS}/sdf",
-        version=version("evaluate"),
     log:
         f"{RESULTS}/logs/clouds/{{split}}.log",
+    wildcard_constraints:
+        split="train|test",
     conda:
         "../envs/core.yaml"
+    params:
+        options=options(sdf_dir=f"{RESULTS}/sdf"),
+        version=version("evaluate"),
     shell:
         "python -m nefgpt.clouds --out {output.clouds} split --shapes {input.shapes}"
-        " --split {wildcards.split} --sdf-dir {params.sdf} > {log} 2>&1"
+        " --split {wildcards.split} {params.options} > {log} 2>&1"
 
 
 rule choose_train_meshes:
@@ -31,22 +31,16 @@ rule choose_train_meshes:
     output:
         clouds=f"{RESULTS}/samples/train-meshes/all/clouds.npy",
         ids=f"{RESULTS}/samples/train-meshes/all/clouds.json",
-    params:
-        options=options(n_samples=N_SAMPLES, seed=CONFIG["seed"]),
-        version=version("evaluate"),
     log:
         f"{RESULTS}/logs/choose_train_meshes.log",
     conda:
         "../envs/core.yaml"
+    params:
+        options=options(n_samples=N_SAMPLES, seed=CONFIG["seed"]),
+        version=version("evaluate"),
     shell:
         "python -m nefgpt.clouds --out {output.clouds} choose --clouds {input.clouds}"
         " {params.options} > {log} 2>&1"
-
-
-def surfaces_of(wildcards):
-    if wildcards.model == "train-meshes":
-        return []
-    return f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/surfaces.csv"
 
 
 rule score:
@@ -59,6 +53,13 @@ rule score:
     output:
         metrics=f"{RESULTS}/samples/{{model}}/{{setting}}/metrics.csv",
         nearest=f"{RESULTS}/samples/{{model}}/{{setting}}/nearest.csv",
+    log:
+        f"{RESULTS}/logs/score/{{model}}/{{setting}}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         options=lambda wildcards: options(
             method=wildcards.model,
@@ -67,13 +68,6 @@ rule score:
             surfaces=surfaces_of(wildcards) or None,
         ),
         version=version("evaluate"),
-    log:
-        f"{RESULTS}/logs/score/{{model}}/{{setting}}.log",
-    conda:
-        "../envs/core.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
     shell:
         "python -m nefgpt.metrics --clouds {input.clouds} --reference {input.reference}"
         " --train {input.train} {params.options}"
@@ -88,36 +82,41 @@ rule tables:
         csv=f"{RESULTS}/tables/table2.csv",
         md=f"{RESULTS}/tables/table2.md",
         tex=f"{RESULTS}/tables/table2.tex",
-    params:
-        out=f"{RESULTS}/tables",
-        version=version("evaluate"),
     log:
         f"{RESULTS}/logs/tables.log",
     conda:
         "../envs/core.yaml"
+    params:
+        options=options(out_dir=f"{RESULTS}/tables"),
+        version=version("evaluate"),
     shell:
-        "python -m nefgpt.tables --metrics {input} --out-dir {params.out} > {log} 2>&1"
+        "python -m nefgpt.tables --metrics {input} {params.options} > {log} 2>&1"
 
 
 rule figures:
     input:
         rules.tables.output,
         rules.config.output,
+        rules.shapes.output.shapes,
         rules.tokens.output,
         rules.weights.output,
         [f"{RESULTS}/gpt/{model}/losses.csv" for model in CONFIG["gpt"]],
-        [f"{RESULTS}/samples/{m}/{s}/{f}" for m, s in FIELD_SETS for f in ("surfaces.csv", "nearest.csv")],
+        [
+            f"{RESULTS}/samples/{m}/{s}/{f}"
+            for m, s in FIELD_SETS
+            for f in ("surfaces.csv", "nearest.csv")
+        ],
     output:
         directory(f"{RESULTS}/figures"),
-    params:
-        results=RESULTS,
-        version=version("present"),
     log:
         f"{RESULTS}/logs/figures.log",
     conda:
         "../envs/core.yaml"
+    params:
+        options=options(results=RESULTS),
+        version=version("present"),
     shell:
-        "python -m nefgpt.present figures --results {params.results} > {log} 2>&1"
+        "python -m nefgpt.present figures {params.options} > {log} 2>&1"
 
 
 rule report:
@@ -126,12 +125,12 @@ rule report:
         rules.shapes.output,
     output:
         f"{RESULTS}/report.html",
-    params:
-        results=RESULTS,
-        version=version("present"),
     log:
         f"{RESULTS}/logs/report.log",
     conda:
         "../envs/core.yaml"
+    params:
+        options=options(results=RESULTS),
+        version=version("present"),
     shell:
-        "python -m nefgpt.present report --results {params.results} --out {output} > {log} 2>&1"
+        "python -m nefgpt.present report {params.options} --out {output} > {log} 2>&1"

@@ -6,8 +6,16 @@ rule sample_gpt:
     output:
         fields=f"{RESULTS}/samples/{{model}}/{{setting}}/fields.parquet",
         tokens=f"{RESULTS}/samples/{{model}}/{{setting}}/tokens.parquet",
+    log:
+        f"{RESULTS}/logs/sample_gpt/{{model}}/{{setting}}.log",
     wildcard_constraints:
         model="|".join(map(re.escape, CONFIG["gpt"])),
+    conda:
+        "../envs/core.yaml"
+    resources:
+        gpu=GPU,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         options=lambda wildcards: options(
             settings={
@@ -20,14 +28,6 @@ rule sample_gpt:
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
         ),
         version=version("sample"),
-    log:
-        f"{RESULTS}/logs/sample_gpt/{{model}}/{{setting}}.log",
-    conda:
-        "../envs/core.yaml"
-    resources:
-        gpu=GPU,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
     shell:
         "python -m nefgpt.sample gpt --weights {input.weights} --codebook {input.codebook}"
         " {params.options} > {log} 2>&1"
@@ -38,6 +38,10 @@ rule sample_gaussian:
         weights=rules.weights.output,
     output:
         fields=f"{RESULTS}/samples/gaussian/pca/fields.parquet",
+    log:
+        f"{RESULTS}/logs/sample_gaussian.log",
+    conda:
+        "../envs/core.yaml"
     params:
         options=options(
             settings=CONFIG["gaussian"],
@@ -46,10 +50,6 @@ rule sample_gaussian:
             out_dir=f"{RESULTS}/samples/gaussian/pca",
         ),
         version=version("sample"),
-    log:
-        f"{RESULTS}/logs/sample_gaussian.log",
-    conda:
-        "../envs/core.yaml"
     shell:
         "python -m nefgpt.sample gaussian --weights {input.weights} {params.options} > {log} 2>&1"
 
@@ -65,8 +65,12 @@ rule sample_train:
         ),
     output:
         fields=f"{RESULTS}/samples/{{row}}/all/fields.parquet",
+    log:
+        f"{RESULTS}/logs/sample_train/{{row}}.log",
     wildcard_constraints:
         row="(quantised-)?train-fields",
+    conda:
+        "../envs/core.yaml"
     params:
         options=lambda wildcards: options(
             n_samples=N_SAMPLES,
@@ -76,10 +80,6 @@ rule sample_train:
             tokens=f"{RESULTS}/tokens.parquet" if wildcards.row == LADDER[1] else None,
         ),
         version=version("sample"),
-    log:
-        f"{RESULTS}/logs/sample_train/{{row}}.log",
-    conda:
-        "../envs/core.yaml"
     shell:
         "python -m nefgpt.sample {wildcards.row} --weights {input.weights}"
         " {params.options} > {log} 2>&1"
@@ -92,8 +92,15 @@ rule extract:
         meshes=directory(f"{RESULTS}/samples/{{model}}/{{setting}}/meshes"),
         clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
         surfaces=f"{RESULTS}/samples/{{model}}/{{setting}}/surfaces.csv",
+    log:
+        f"{RESULTS}/logs/extract/{{model}}/{{setting}}.log",
     wildcard_constraints:
         model="(?!train-meshes).+",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         options=lambda wildcards: options(
             settings=CONFIG["extract"],
@@ -103,12 +110,5 @@ rule extract:
             sdf_dir=f"{RESULTS}/sdf" if wildcards.model in LADDER else None,
         ),
         version=version("extract"),
-    log:
-        f"{RESULTS}/logs/extract/{{model}}/{{setting}}.log",
-    conda:
-        "../envs/core.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
     shell:
         "python -m nefgpt.extract --fields {input.fields} {params.options} > {log} 2>&1"

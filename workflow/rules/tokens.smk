@@ -5,6 +5,13 @@ rule tokens:
         codebook=f"{RESULTS}/codebook.safetensors",
         tokens=f"{RESULTS}/tokens.parquet",
         usage=f"{RESULTS}/tokens.json",
+    log:
+        f"{RESULTS}/logs/tokens.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         options=options(
             settings=CONFIG["tokens"],
@@ -13,13 +20,6 @@ rule tokens:
             out_dir=RESULTS,
         ),
         version=version("tokens"),
-    log:
-        f"{RESULTS}/logs/tokens.log",
-    conda:
-        "../envs/core.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
     shell:
         "python -m nefgpt.tokenizer --weights {input.weights} {params.options} > {log} 2>&1"
 
@@ -31,15 +31,6 @@ rule train_gpt:
         model=f"{RESULTS}/gpt/{{model}}/model.safetensors",
         config=f"{RESULTS}/gpt/{{model}}/config.json",
         losses=f"{RESULTS}/gpt/{{model}}/losses.csv",
-    params:
-        options=lambda wildcards: options(
-            settings=CONFIG["gpt"][wildcards.model],
-            seed=CONFIG["seed"],
-            out_dir=f"{RESULTS}/gpt/{wildcards.model}",
-        ),
-        # Not an output: Snakemake deletes those before a job starts, and a killed job resumes.
-        resume=lambda wildcards: f"{RESULTS}/gpt/{wildcards.model}.resume",
-        version=version("gpt"),
     log:
         f"{RESULTS}/logs/train_gpt/{{model}}.log",
     benchmark:
@@ -51,6 +42,14 @@ rule train_gpt:
         gpu=GPU,
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
+    params:
+        options=lambda wildcards: options(
+            settings=CONFIG["gpt"][wildcards.model],
+            seed=CONFIG["seed"],
+            out_dir=f"{RESULTS}/gpt/{wildcards.model}",
+            # Not an output: Snakemake deletes those before a job starts, and a killed job resumes.
+            resume_dir=f"{RESULTS}/gpt/{wildcards.model}.resume",
+        ),
+        version=version("gpt"),
     shell:
-        "python -m nefgpt.train_gpt --tokens {input.tokens} {params.options}"
-        " --resume-dir {params.resume} > {log} 2>&1"
+        "python -m nefgpt.train_gpt --tokens {input.tokens} {params.options}" " > {log} 2>&1"

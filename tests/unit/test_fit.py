@@ -1,0 +1,179 @@
+"""Fits: a sphere is recovered, packs equal single fits, failures stay where they are."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from nefgpt import fit, sdf, template
+from nefgpt.config import Fit, Template
+from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec, evaluate, random_weights
+
+SPEC = FieldSpec(hidden=(16, 16))
+SDF = {"backend": "libigl", "method": "scan", "n_uniform": 3000, "n_near": 3000, "sigma": 0.01}
+SDF["extent"] = 0.9
+
+
+def settings(block=Fit, **changes) -> dict:
+    return {**block(steps=60, points_per_step=512, quality_resolution=32).model_dump(), **changes}
+
+
+@pytest.fixture(scope="module")
+def clouds(tmp_path_factory):
+    """Point clouds of six ellipsoids and one rejected shape."""
+    folder = tmp_path_factory.mktemp("clouds")
+    paths = {}
+    for i in range(6):
+        mesh = trimesh.creation.icosphere(subdivisions=3)
+        mesh.apply_scale([1, 0.4 + 0.1 * i, 0.9 - 0.1 * i])
+        mesh.export(folder / f"e{i}.obj")
+        paths[f"e{i}"] = folder / f"e{i}.npz"
+        sdf.prepare(folder / f"e{i}.obj", f"e{i}", paths[f"e{i}"], SDF, 0)
+    (folder / "bad.obj").write_text("v 0 0 0\n")
+    sdf.prepare(folder / "bad.obj", "bad", folder / "bad.npz", SDF, 0)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def templates(clouds, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("templates")
+    one = settings(Template, learning_rate=0.01, steps=300)
+    template.make(SPEC, {"e0": clouds["e0"]}, folder / "one.safetensors", one, 0)
+    many = settings(Template, n_shapes=5, n_components=3, learning_rate=0.01, steps=400)
+    shapes = {name: clouds[name] for name in list(clouds)[:5]}
+    template.make(SPEC, shapes, folder / "many.safetensors", many, 0)
+    return {kind: folder / f"{kind}.safetensors" for kind in ("one", "many")}
+
+
+def test_template_keeps_its_shape(templates):
+    _, weights, record = fit.load_field(templates["one"])
+    assert record["iou"] > 0.9 and record["chamfer"] < 2
+    assert record["shape_ids"] == ["e0"] and weights.shape == (SPEC.n_weights,)
+
+
+def test_basis_is_uncorrelated_and_ordered(templates):
+    spec, mean, basis = template.load_template(templates["many"])
+    assert spec == SPEC and basis.shape == (3, SPEC.n_weights)
+    lengths = basis.norm(dim=1)
+    assert (lengths[:-1] >= lengths[1:]).all()
+    gram = (basis / lengths[:, None]) @ (basis / lengths[:, None]).T
+    torch.testing.assert_close(gram, torch.eye(3), atol=1e-4, rtol=0)
+    assert torch.isfinite(mean).all()
+
+
+@pytest.mark.parametrize("kind", ["one", "many"])
+def test_unseen_shape_is_fitted(kind, clouds, templates, tmp_path):
+    rate = 0.05 if kind == "many" else 0.01
+    out = tmp_path / "e5.safetensors"
+    chosen = settings(steps=200, learning_rate=rate)
+    fit.fit_shapes(SPEC, {"e5": (clouds["e5"], out)}, chosen, 0, templates[kind])
+    spec, weights, record = fit.load_field(out)
+    assert spec == SPEC and record["iou"] > 0.85
+    cloud = sdf.load_sdf(clouds["e5"])
+    again = fit.quality(spec, weights, cloud, 32)
+    assert again["iou"] == record["iou"] and again["chamfer"] == record["chamfer"]
+
+
+@pytest.mark.parametrize("kind", ["one", "many"])
+def test_pack_equals_single_fits(kind, clouds, templates, tmp_path):
+    pack = {i: (clouds[i], tmp_path / f"pack-{i}.safetensors") for i in ("e1", "e2", "e3")}
+    fit.fit_shapes(SPEC, pack, settings(), 0, templates[kind])
+    for shape_id, (path, packed) in pack.items():
+        single = tmp_path / f"{shape_id}.safetensors"
+        fit.fit_shapes(SPEC, {shape_id: (path, single)}, settings(), 0, templates[kind])
+        one, two = fit.load_field(single), fit.load_field(packed)
+        points = torch.rand(1000, 3) - 0.5
+        difference = evaluate(SPEC, one[1][None], points) - evaluate(SPEC, two[1][None], points)
+        assert difference.abs().mean() < 0.01, "same seed, same steps, other summation order"
+
+
+def test_same_seed_same_field(clouds, templates, tmp_path):
+    files = []
+    for name in ("a", "b"):
+        files.append(tmp_path / f"{name}.safetensors")
+        fit.fit_shapes(SPEC, {"e1": (clouds["e1"], files[-1])}, settings(), 3, templates["many"])
+    assert torch.equal(fit.load_field(files[0])[1], fit.load_field(files[1])[1])
+
+
+def test_poisoned_field_is_isolated(clouds):
+    points, values = fit.training_points([sdf.load_sdf(clouds[i]) for i in ("e0", "e1", "e2")])
+    start = random_weights(SPEC, 0).expand(3, -1)
+    zero = torch.zeros(SPEC.n_weights)
+    clean, _, _ = fit.fit_fields(SPEC, points, values, start, zero, settings(), 0, progress=False)
+    values[1] = float("nan")
+    found, _, failed = fit.fit_fields(
+        SPEC, points, values, start, zero, settings(), 0, progress=False
+    )
+    assert failed.tolist() == [-1, 0, -1]
+    torch.testing.assert_close(found[[0, 2]], clean[[0, 2]])
+
+
+def test_non_finite_fit_names_shape_and_step(clouds, templates, tmp_path, monkeypatch):
+    def poisoned(*args):
+        weights, losses, failed = real(*args)
+        failed[1] = 7
+        return weights, losses, failed
+
+    real = fit.fit_fields
+    monkeypatch.setattr(fit, "fit_fields", poisoned)
+    paths = {i: (clouds[i], tmp_path / f"{i}.safetensors") for i in ("e1", "e2", "e3")}
+    with pytest.raises(InputError, match="e2 at step 7"):
+        fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
+    assert [out.exists() for _, out in paths.values()] == [True, False, True]
+
+
+def test_killed_pack_refits_only_what_is_missing(clouds, templates, tmp_path, monkeypatch):
+    paths = {i: (clouds[i], tmp_path / f"{i}.safetensors") for i in ("e1", "e2", "e3")}
+    fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
+    paths["e1"][1].unlink()
+    paths["e2"][1].write_bytes(paths["e2"][1].read_bytes()[:200])
+    seen = []
+    real = fit.fit_fields
+    monkeypatch.setattr(fit, "fit_fields", lambda *a: seen.append(len(a[1])) or real(*a))
+    fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
+    assert seen == [2], "the broken field and the missing one"
+    fit.fit_shapes(SPEC, paths, settings(steps=6), 0, templates["one"])
+    assert seen == [2, 3], "other settings keep nothing"
+
+
+def test_rejected_shape_leaves_an_empty_field(clouds, templates, tmp_path):
+    bad = clouds["e0"].parent / "bad.npz"
+    out = tmp_path / "bad.safetensors"
+    fit.fit_shapes(SPEC, {"bad": (bad, out)}, settings(), 0, templates["one"])
+    _, weights, record = fit.load_field(out)
+    assert weights is None and "no faces" in record["rejected"]
+
+
+def test_template_of_rejected_shape_says_what_to_do(clouds, tmp_path):
+    bad = clouds["e0"].parent / "bad.npz"
+    with pytest.raises(InputError, match=r"template\.shape_id"):
+        template.make(SPEC, {"bad": bad}, tmp_path / "t.safetensors", settings(Template), 0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "spec", "nan"])
+def test_broken_field_is_named(damage, templates, tmp_path):
+    path = tmp_path / "f.safetensors"
+    spec, weights, record = fit.load_field(templates["one"])
+    if damage == "cut":
+        path.write_bytes(templates["one"].read_bytes()[:-10])
+    elif damage == "nan":
+        fit.save_field(path, spec, weights * np.nan, record)
+    else:
+        content = templates["one"].read_bytes()
+        path.write_bytes(content.replace(b'\\"octaves\\"', b'\\"octavez\\"'))
+    with pytest.raises(InputError, match=r"f\.safetensors|octavez"):
+        fit.load_field(path)
+
+
+def test_command_line(clouds, templates, tmp_path, monkeypatch):
+    out, manifest = tmp_path / "fields", tmp_path / "pack.json"
+    shapes = {i: str(clouds[i]) for i in ("e1", "e2")}
+    words = ["fit", "--shapes", json.dumps(shapes), "--field", SPEC.to_json()]
+    words += ["--settings", json.dumps(settings(steps=3)), "--template", str(templates["one"])]
+    monkeypatch.setattr("sys.argv", [*words, "--out-dir", str(out), "--manifest", str(manifest)])
+    fit.main()
+    assert set(json.loads(manifest.read_text())) == {"e1", "e2"}
+    assert sorted(path.stem for path in out.iterdir()) == ["e1", "e2"]
