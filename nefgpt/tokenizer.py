@@ -80,25 +80,63 @@ class Tokenizer:
         return self.from_coefficients(self.codes[tokens])
 
 
+_CELLS = 512
+
+
+def _join(cuts: np.ndarray, sums: np.ndarray, squares: np.ndarray, n_codes: int) -> np.ndarray:
+    """Centres of the best way to join neighbouring cells to at most `n_codes` groups.
+
+    Parameters
+    ----------
+    cuts : int [m + 1], where the cells begin and end among the sorted values.
+    sums, squares : cumulative sums of the values and their squares.
+    """
+    total, square = sums[cuts], squares[cuts]
+    count = cuts[None, :] - cuts[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cost = square[None] - square[:, None] - (total[None] - total[:, None]) ** 2 / count
+    cost = np.where(count > 0, cost, np.inf)
+    n_groups = min(n_codes, len(cuts) - 1)
+    best, choice = cost[0], []
+    for _ in range(n_groups - 1):
+        table = best[:, None] + cost
+        choice.append(table.argmin(axis=0))
+        best = table[choice[-1], np.arange(len(cuts))]
+    ends = [len(cuts) - 1]
+    for came_from in reversed(choice):
+        ends.append(int(came_from[ends[-1]]))
+    edges = cuts[[0, *reversed(ends)]]
+    return np.diff(sums[edges]) / np.diff(edges)
+
+
 def fit_codes(values: np.ndarray, n_codes: int, iterations: int = 100) -> np.ndarray:
     """One-dimensional k-means: `n_codes` ascending centres, float32.
 
-    Starts at quantiles of density^(1/3), the optimal point density for squared error (Panter and
-    Dite, 1951), then runs Lloyd's iterations on the sorted values; an empty cell is revived by
-    splitting the cell with the largest error.
+    The values are cut into many cells, narrow where density^(1/3) is large, the optimal density
+    of codes for squared error (Panter and Dite, 1951). Dynamic programming finds the best way
+    to join the cells to `n_codes`; Lloyd's iterations on all values refine it. An empty cell is
+    revived by splitting the cell with the largest error.
     """
     values = np.sort(values.astype(np.float64).ravel())
-    if len(np.unique(values)) <= n_codes:
-        distinct = np.unique(values)
-        gap = max(np.ptp(distinct), 1e-6)
-        extra = distinct[-1] + gap * np.arange(1, n_codes - len(distinct) + 1)
-        return np.concatenate([distinct, extra]).astype(np.float32)
-    spread = np.interp(np.linspace(0, 1, 513), np.linspace(0, 1, len(values)), values)
-    width = np.maximum(np.diff(spread), 1e-12)
-    mass = np.cumsum(width ** (2 / 3))  # density^(1/3) integrated over a cell of equal count
-    centres = np.interp((np.arange(n_codes) + 0.5) / n_codes * mass[-1], mass, spread[1:])
+    distinct = np.unique(values)
+    if len(distinct) <= n_codes:
+        # Spare codes lie within the data, so that no token decodes to a value far from all.
+        spare = np.linspace(distinct[0], distinct[-1], n_codes - len(distinct))
+        return np.sort(np.concatenate([distinct, spare])).astype(np.float32)
     sums = np.concatenate([[0], np.cumsum(values)])
     squares = np.concatenate([[0], np.cumsum(values**2)])
+    if len(values) <= max(_CELLS, n_codes):
+        cuts = np.arange(len(values) + 1)
+    else:
+        spread = np.interp(np.linspace(0, 1, 4097), np.linspace(0, 1, len(values)), values)
+        width = np.maximum(np.diff(spread), 1e-12)
+        mass = np.cumsum(width ** (2 / 3))  # density^(1/3) integrated over a cell of equal count
+        n_cells = max(_CELLS, 2 * n_codes)
+        borders = np.interp(np.arange(1, n_cells) / n_cells * mass[-1], mass, spread[1:])
+        inner = np.searchsorted(values, borders)
+        # Cells of equal count besides: between far clusters the density says too little.
+        cuts = np.unique(np.concatenate([inner, np.linspace(0, len(values), n_cells, dtype=int)]))
+    centres = _join(cuts, sums, squares, n_codes)
     for _ in range(iterations):
         edges = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
         edges = np.concatenate([[0], edges, [len(values)]])

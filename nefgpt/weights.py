@@ -108,7 +108,7 @@ def read_fields(path: Path) -> Fields:
         table["shape_id"].to_pylist(),
         table["split"].to_pylist(),
         table["label"].to_pylist(),
-        flat.reshape(-1, spec.n_weights),
+        flat.reshape(-1, spec.n_weights).copy(),  # Arrow's own memory is read-only
     )
 
 

@@ -1,0 +1,124 @@
+"""Surfaces of known shapes: place, volume, orientation, closed borders."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from nefgpt import extract, weights
+from nefgpt.field import FieldSpec, evaluate_grid, random_weights
+
+AXIS = np.linspace(-0.5, 0.5, 65)
+X, Y, Z = np.meshgrid(AXIS, AXIS, AXIS, indexing="ij")
+
+
+def sphere(radius=0.3, centre=(0, 0, 0)) -> np.ndarray:
+    return np.sqrt((X - centre[0]) ** 2 + (Y - centre[1]) ** 2 + (Z - centre[2]) ** 2) - radius
+
+
+def mesh_of(grid, level=0.0) -> trimesh.Trimesh:
+    return trimesh.Trimesh(*extract.marching_cubes(grid, level), process=False)
+
+
+def test_sphere_is_in_place():
+    centre = np.array([0.05, -0.1, 0.12])
+    mesh = mesh_of(sphere(0.3, centre))
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.3**3, rel=0.02), "outward faces"
+    np.testing.assert_allclose(mesh.center_mass, centre, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(mesh.vertices - centre, axis=1), 0.3, atol=1e-3)
+
+
+def test_level_is_a_distance():
+    assert mesh_of(sphere(), 0.05).extents.max() == pytest.approx(0.7, abs=0.005)
+
+
+def test_shape_over_the_border_is_closed():
+    mesh = mesh_of(sphere(0.3, (0.4, 0, 0)))
+    assert mesh.is_watertight and mesh.volume > 0
+    assert mesh.vertices.max() <= 0.5 + 1 / 64
+
+
+def test_axes_are_not_swapped():
+    grid = np.maximum(np.maximum(np.abs(X) - 0.4, np.abs(Y) - 0.2), np.abs(Z) - 0.1)
+    np.testing.assert_allclose(mesh_of(grid).extents, [0.8, 0.4, 0.2], atol=0.02)
+
+
+SPEC = FieldSpec(hidden=(8, 8))
+
+
+@pytest.fixture
+def grid(monkeypatch):
+    """Let every field have this grid of values."""
+
+    def use(values):
+        monkeypatch.setattr(extract, "evaluate_grid", lambda *args: values)
+
+    return use
+
+
+def test_small_parts(grid):
+    grid(np.minimum(sphere(0.3), sphere(0.05, (0.42, 0.42, 0.42))))
+    field = torch.zeros(SPEC.n_weights)
+    level = -SPEC.surface_level()  # the grid above is a distance, whose surface is at zero
+    assert level > 0
+    spec = FieldSpec(hidden=(8, 8), offset=0.0)
+    whole = extract.surface(spec, field, 65)
+    kept = extract.surface(spec, field, 65, min_component=0.5)
+    assert whole.n_components == kept.n_components == 2
+    assert 0 < len(kept.faces) < len(whole.faces)
+    assert np.linalg.norm(kept.vertices, axis=1).max() < 0.31
+
+
+@pytest.mark.parametrize("values", [np.ones((20,) * 3), np.full((20,) * 3, np.nan)])
+def test_no_surface_is_invalid(grid, values):
+    grid(values)
+    assert not extract.surface(SPEC, torch.zeros(SPEC.n_weights), 20).valid
+
+
+def test_points_are_uniform_in_area():
+    vertices = np.array([[0, 0, 0], [2, 0, 0], [0, 1, 0], [10, 0, 0], [16, 0, 0], [10, 1, 0.0]])
+    surface = extract.Surface(vertices, np.array([[0, 1, 2], [3, 4, 5]]), 2)
+    points = surface.sample(20_000, seed=0)
+    assert (points[:, 0] > 5).mean() == pytest.approx(0.75, abs=0.01)
+    small = points[points[:, 0] < 5]
+    np.testing.assert_allclose(small.mean(axis=0), [2 / 3, 1 / 3, 0], atol=0.02)
+    np.testing.assert_array_equal(points, surface.sample(20_000, seed=0))
+
+
+def test_normalised_cloud():
+    cloud = extract.normalise_cloud(np.random.default_rng(0).normal(3, 5, (2048, 3)))
+    np.testing.assert_allclose(cloud.mean(axis=0), 0, atol=1e-5)
+    assert cloud.std() == pytest.approx(1, abs=1e-5) and cloud.dtype == np.float32
+
+
+def test_files(tmp_path, monkeypatch):
+    good = random_weights(SPEC, 0)
+    assert evaluate_grid(SPEC, good, 24).min() < SPEC.surface_level() < 0.99
+    broken = torch.full_like(good, torch.nan)
+    rows = [
+        (name, "train", None, field.numpy(), {})
+        for name, field in [("a", good), ("b", broken), ("c", good)]
+    ]
+    weights.write_fields(tmp_path / "fields.parquet", SPEC, good.numpy(), rows)
+    for name in "abc":
+        frame = {"center": np.array([10.0, 0, 0]), "scale": np.float64(0.1)}
+        np.savez(tmp_path / f"{name}.npz", **frame)
+    settings = {"resolution": 24, "min_component": 0.0, "level": 0.0}
+    words = ["extract", "--fields", str(tmp_path / "fields.parquet"), "--out-dir"]
+    words += [str(tmp_path / "out"), "--settings", json.dumps(settings)]
+    monkeypatch.setattr("sys.argv", words)
+    extract.main()
+    clouds = np.load(tmp_path / "out/clouds.npy")
+    assert clouds.shape == (3, extract.N_POINTS, 3)
+    assert np.isfinite(clouds).all(axis=(1, 2)).tolist() == [True, False, True]
+    assert sorted(path.name for path in (tmp_path / "out/meshes").iterdir()) == ["0.ply", "2.ply"]
+    lines = (tmp_path / "out/surfaces.csv").read_text().splitlines()
+    assert len(lines) == 4 and lines[2].startswith("1,b,False")
+    here = trimesh.load(tmp_path / "out/meshes/0.ply")
+    monkeypatch.setattr("sys.argv", [*words, "--sdf-dir", str(tmp_path)])
+    extract.main()
+    own_units = trimesh.load(tmp_path / "out/meshes/0.ply")
+    np.testing.assert_allclose(own_units.vertices, here.vertices * 10 + [10, 0, 0], atol=1e-4)

@@ -1,0 +1,60 @@
+"""Samplers: what they draw from, and the ladder's rows."""
+
+import numpy as np
+import pytest
+
+from nefgpt import sample, weights
+from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec
+from nefgpt.tokenizer import fit_tokenizer, save_tokenizer, write_tokens
+
+SPEC = FieldSpec(hidden=(4,))
+
+
+def test_gaussian_has_the_moments_of_train():
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 20)) + 5
+    made = sample.gaussian(train, 20_000, 3, seed=0)
+    np.testing.assert_allclose(made.mean(axis=0), train.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(np.cov(made.T), np.cov(train.T), atol=0.25)
+    few = sample.gaussian(train, 100, 1, seed=0)
+    assert np.linalg.matrix_rank(few - train.mean(axis=0), tol=1e-2) == 1
+
+
+def test_choice_of_train_rows():
+    chosen = sample.choose_train(20, 7, seed=0)
+    assert len(set(chosen)) == 7 and (np.diff(chosen) > 0).all() and chosen.max() < 20
+    assert (chosen == sample.choose_train(20, 7, seed=0)).all()
+    with pytest.raises(InputError, match=r"evaluation\.n_samples"):
+        sample.choose_train(5, 7, seed=0)
+
+
+def test_rows_of_the_ladder(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(12, SPEC.n_weights)).astype(np.float32)
+    splits = ["val" if i % 4 == 0 else "train" for i in range(12)]
+    rows = [(f"s{i}", splits[i], None, values[i], {}) for i in range(12)]
+    weights.write_fields(tmp_path / "w.parquet", SPEC, values[0], rows)
+    train = np.array([split == "train" for split in splits])
+    settings = {"kind": "basis", "n_codes": 31, "n_components": 4}
+    tokenizer = fit_tokenizer(values[train], values[0], settings)
+    tokens = tokenizer.encode(values)
+    save_tokenizer(tmp_path / "c.safetensors", tokenizer, np.zeros(31))
+    table = {"shape_id": [row[0] for row in rows], "split": splits, "label": [None] * 12}
+    write_tokens(tmp_path / "t.parquet", table, tokens, 31)
+    found = {}
+    for method in ("train-fields", "quantised-train-fields", "gaussian"):
+        words = ["sample", method, "--weights", str(tmp_path / "w.parquet"), "--n-samples", "5"]
+        words += ["--out-dir", str(tmp_path / method), "--settings", '{"n_components": 3}']
+        words += ["--codebook", str(tmp_path / "c.safetensors"), "--tokens"]
+        monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "t.parquet")])
+        sample.main()
+        found[method] = weights.read_fields(tmp_path / method / "fields.parquet")
+    ids = found["train-fields"].shape_ids
+    places = [int(name[1:]) for name in ids]
+    assert all(splits[i] == "train" for i in places)
+    assert found["quantised-train-fields"].shape_ids == ids
+    np.testing.assert_array_equal(found["train-fields"].weights, values[places])
+    expected = tokenizer.decode(tokens[places])
+    np.testing.assert_array_equal(found["quantised-train-fields"].weights, expected)
+    assert found["gaussian"].shape_ids == [f"sample-{i}" for i in range(5)]

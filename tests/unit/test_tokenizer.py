@@ -1,0 +1,140 @@
+"""Codebooks near the optimum, learned on train only, and back again."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from nefgpt.errors import InputError
+from nefgpt.tokenizer import (
+    Tokenizer,
+    fit_codes,
+    fit_tokenizer,
+    load_tokenizer,
+    read_tokens,
+    save_tokenizer,
+    usage_of,
+    write_tokens,
+)
+
+BASIS = {"kind": "basis", "n_codes": 63, "n_components": 5}
+SCALAR = {"kind": "scalar", "n_codes": 63}
+
+
+def fields(n=40, width=30, rank=5, seed=0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(n, rank)) @ rng.normal(size=(rank, width))).astype(np.float32)
+
+
+def error(values: np.ndarray, codes: np.ndarray) -> float:
+    return float(np.square(values[:, None] - codes[None]).min(axis=1).sum())
+
+
+def optimal_error(values: np.ndarray, k: int) -> float:
+    """Squared error of the best k cells of sorted values, by dynamic programming."""
+    values = np.sort(values)
+    n = len(values)
+    sums, squares = np.cumsum([0, *values]), np.cumsum([0, *values**2])
+    cost = np.full((n + 1, n + 1), np.inf)
+    for i in range(n):
+        j = np.arange(i + 1, n + 1)
+        cost[i, i + 1 :] = squares[j] - squares[i] - (sums[j] - sums[i]) ** 2 / (j - i)
+    best = cost[0].copy()
+    for _ in range(k - 1):
+        best = (best[:, None] + cost).min(axis=0)
+    return float(best[n])
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace", "uniform", "exponential"])
+def test_codes_are_near_the_optimum(draw):
+    values = getattr(np.random.default_rng(0), draw)(size=300)
+    assert error(values, fit_codes(values, 15)) < 1.15 * optimal_error(values, 15)
+
+
+numbers = st.floats(-1e3, 1e3, width=32)
+
+
+@given(arrays(np.float32, st.integers(1, 80), elements=numbers), st.integers(2, 20))
+def test_codes_are_ascending_within_the_data(values, n_codes):
+    codes = fit_codes(values, n_codes)
+    assert codes.shape == (n_codes,) and np.isfinite(codes).all() and (np.diff(codes) >= 0).all()
+    slack = 1e-5 + 1e-5 * np.abs(values).max()
+    assert codes.min() >= values.min() - slack and codes.max() <= values.max() + slack
+
+
+def test_dead_codes_are_revived():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(0, 1e-3, 5000), rng.normal(100, 1e-3, 5000), [1e4]])
+    codes = fit_codes(values, 16)
+    used = np.unique(np.abs(values[:, None] - codes[None]).argmin(axis=1))
+    assert len(used) == 16
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([BASIS, SCALAR]))
+def test_tokens_are_the_nearest_codes(seed, settings):
+    train = fields(seed=seed)
+    tokenizer = fit_tokenizer(train, train[0], settings)
+    tokens = tokenizer.encode(train)
+    assert tokens.dtype == np.uint16
+    values = tokenizer.coefficients(train)
+    distance = np.abs(values[..., None] - tokenizer.codes)
+    chosen = np.take_along_axis(distance, tokens[..., None].astype(int), axis=-1)[..., 0]
+    np.testing.assert_allclose(chosen, distance.min(axis=-1), atol=1e-5)
+    again = tokenizer.encode(tokenizer.decode(tokens))
+    assert (np.abs(tokenizer.codes[again] - tokenizer.codes[tokens]) < 1e-3).all()
+
+
+@pytest.mark.parametrize("settings", [BASIS, SCALAR])
+def test_quantisation_error_is_below_half_a_gap(settings):
+    train = fields(n=200)
+    tokenizer = fit_tokenizer(train, train[0], settings)
+    back = tokenizer.coefficients(tokenizer.decode(tokenizer.encode(train)))
+    assert np.abs(back - tokenizer.coefficients(train)).max() <= np.diff(tokenizer.codes).max()
+    residual = np.square(tokenizer.decode(tokenizer.encode(train)) - train).mean()
+    assert residual < 0.01 * train.var()
+
+
+def test_only_train_is_learned_from():
+    train = fields()
+    one = fit_tokenizer(train, train[0], BASIS)
+    two = fit_tokenizer(train.copy(), train[0], BASIS)
+    np.testing.assert_array_equal(one.codes, two.codes)
+    with pytest.raises(InputError, match="train split"):
+        fit_tokenizer(train[:0], train[0], BASIS)
+
+
+@pytest.mark.parametrize("settings", [BASIS, SCALAR])
+def test_file_round_trip(settings, tmp_path):
+    train = fields()
+    tokenizer = fit_tokenizer(train, train[0], settings)
+    save_tokenizer(tmp_path / "c.safetensors", tokenizer, np.arange(63))
+    loaded = load_tokenizer(tmp_path / "c.safetensors")
+    np.testing.assert_array_equal(loaded.encode(train), tokenizer.encode(train))
+    (tmp_path / "c.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"c\.safetensors"):
+        load_tokenizer(tmp_path / "c.safetensors")
+
+
+def test_unknown_token_is_refused():
+    train = fields()
+    with pytest.raises(InputError, match="token 63 is no code"):
+        fit_tokenizer(train, train[0], BASIS).decode(np.full((1, 5), 63))
+
+
+def test_perplexity_of_equal_use():
+    usage = usage_of(np.repeat(np.arange(8), 5), 10)
+    assert usage["perplexity"] == pytest.approx(8) and usage["dead_codes"] == 2
+
+
+@given(arrays(np.uint16, (4, 6), elements=st.integers(0, 126)))
+def test_tokens_table_round_trip(tmp_path_factory, tokens):
+    path = tmp_path_factory.mktemp("t") / "tokens.parquet"
+    rows = {"shape_id": list("abcd"), "split": ["train"] * 4, "label": [None, 1, 2, None]}
+    write_tokens(path, rows, tokens, 127)
+    np.testing.assert_array_equal(read_tokens(path), tokens)
+
+
+def test_unit_scale():
+    base = Tokenizer("scalar", np.zeros(1), np.ones(3), np.zeros(3), None, np.ones(3))
+    np.testing.assert_array_equal(base.coefficients(np.full((1, 3), 3.0)), np.full((1, 3), 2.0))

@@ -1,0 +1,87 @@
+"""Tables of fields: round trip, shards, and nothing half written."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from nefgpt import weights
+from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec, evaluate, random_weights, unflatten
+from nefgpt.fit import save_field
+
+SPEC = FieldSpec(hidden=(4, 3))
+
+
+def rows(n):
+    values = np.random.default_rng(0).normal(size=(n, SPEC.n_weights)).astype(np.float32)
+    labels = [None if i % 2 else i for i in range(n)]
+    quality = [{"iou": i / n, "loss": float(i)} for i in range(n)]
+    splits = ["val" if i % 3 == 0 else "train" for i in range(n)]
+    return list(zip([f"s{i}" for i in range(n)], splits, labels, values, quality, strict=True))
+
+
+def test_round_trip_over_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "ROWS_PER_SHARD", 4)
+    made, template = rows(11), np.arange(SPEC.n_weights, dtype=np.float32)
+    weights.write_fields(tmp_path / "w.parquet", SPEC, template, made)
+    assert pq.ParquetFile(tmp_path / "w.parquet").num_row_groups == 3
+    found = weights.read_fields(tmp_path / "w.parquet")
+    assert found.spec == SPEC and found.shape_ids == [row[0] for row in made]
+    assert found.labels == [row[2] for row in made]
+    np.testing.assert_array_equal(found.weights, np.stack([row[3] for row in made]))
+    np.testing.assert_array_equal(found.template, template)
+    assert found.of_split("val").tolist() == [0, 3, 6, 9]
+
+
+def test_metadata_rebuilds_a_field_without_our_reader(tmp_path):
+    made = rows(2)
+    weights.write_fields(tmp_path / "w.parquet", SPEC, made[0][3], made)
+    table = pq.read_table(tmp_path / "w.parquet")
+    about = json.loads(table.schema.metadata[b"nefgpt"])
+    spec = FieldSpec.from_dict(about["field"])
+    flat = torch.tensor(table["weights"][1].as_py())
+    tensors = unflatten(spec, flat)
+    assert [name for name, _, _ in about["layers"]] == list(tensors)
+    start = 4 * spec.n_inputs
+    np.testing.assert_array_equal(tensors["layers.0.bias"], flat[start : start + 4])
+    np.testing.assert_array_equal(tensors["layers.0.weight"][1, 2], flat[spec.n_inputs + 2])
+    assert evaluate(spec, flat[None], torch.zeros(1, 3)).shape == (1, 1)
+
+
+def test_nothing_half_written(tmp_path):
+    def broken():
+        yield rows(1)[0]
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        weights.write_fields(tmp_path / "w.parquet", SPEC, np.zeros(SPEC.n_weights), broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut"])
+def test_broken_table_is_named(content, tmp_path):
+    (tmp_path / "w.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"w\.parquet"):
+        weights.read_fields(tmp_path / "w.parquet")
+
+
+def test_collect_leaves_out_test_and_rejected(tmp_path):
+    for name in ("template", "a", "b"):
+        save_field(tmp_path / f"{name}.safetensors", SPEC, random_weights(SPEC, 0), {"iou": 0.5})
+    save_field(tmp_path / "bad.safetensors", SPEC, None, {"rejected": "empty"})
+    entries = [["a", "train", 3], ["bad", "train", None], ["b", "val", None], ["c", "test", None]]
+    out = tmp_path / "w.parquet"
+    weights.collect(entries, tmp_path, tmp_path / "template.safetensors", out)
+    found = weights.read_fields(out)
+    assert (found.shape_ids, found.splits, found.labels) == (
+        ["a", "b"],
+        ["train", "val"],
+        [3, None],
+    )
+    other = FieldSpec(hidden=(5,))
+    save_field(tmp_path / "b.safetensors", other, random_weights(other, 0), {})
+    with pytest.raises(InputError, match=r"b\.safetensors"):
+        weights.collect(entries, tmp_path, tmp_path / "template.safetensors", out)
