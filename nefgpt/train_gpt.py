@@ -42,8 +42,11 @@ def read_split(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
         table = pq.read_table(path, columns=["split", "tokens"])
         about = json.loads(table.schema.metadata[b"nefgpt"])
         length, n_codes = int(about["sequence_length"]), int(about["n_codes"])
-        flat = table["tokens"].combine_chunks().flatten().to_numpy().astype(np.int64)
-        tokens = flat.reshape(-1, length)
+        column = table["tokens"].combine_chunks()
+        lengths = set(column.value_lengths().to_pylist())
+        if lengths - {length}:
+            raise ValueError(f"sequences of {lengths} codes where {length} were promised")
+        tokens = column.flatten().to_numpy().astype(np.int64).reshape(-1, length)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise InputError(f"cannot read tokens {path}: {error}; delete it and run again") from error
     if tokens.size and tokens.max() >= n_codes:
@@ -220,7 +223,9 @@ def train(
     torch.manual_seed(stable_seed(seed, "gpt"))
     model = GPT(config).to(where)
     optimiser = _optimiser(model, settings)
-    smooth = smooth_targets(n_codes, vocabulary, settings["label_smoothing_width"]).to(where)
+    width, smooth = settings["label_smoothing_width"], None
+    if width:  # one-hot rows would be the same loss at the price of a [n_codes, n_codes] table
+        smooth = smooth_targets(n_codes, vocabulary, width).to(where)
     rows: list[list] = []
     best: dict = {"loss": math.inf, "iteration": 0, "weights": {}}
     begin, running = 0, []
@@ -283,15 +288,17 @@ def train(
             for part, target in parts:
                 with autocast():
                     logits = model(part)
-                loss = F.cross_entropy(logits.float().flatten(0, 1), smooth[target.flatten()])
+                wanted = target.flatten() if smooth is None else smooth[target.flatten()]
+                loss = F.cross_entropy(logits.float().flatten(0, 1), wanted)
                 (loss / settings["accumulate"]).backward()
                 loss_sum += loss.item() / settings["accumulate"]
-            if not math.isfinite(loss_sum):
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+            # Before the step: an overflowing gradient must reach neither weights nor state.
+            if not (math.isfinite(loss_sum) and math.isfinite(norm)):
                 raise InputError(
-                    f"the GPT's loss turned {loss_sum} at iteration {iteration}: lower "
-                    "gpt.<model>.learning_rate"
+                    f"the GPT's loss turned {loss_sum} (gradient {norm}) at iteration "
+                    f"{iteration}: lower gpt.<model>.learning_rate"
                 )
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             running.append(loss_sum)
             bar.update()
@@ -324,6 +331,8 @@ def train(
     write_text(out_dir / "losses.csv", _csv(rows))
     if state_path:
         state_path.unlink(missing_ok=True)
+        for half in resume_dir.glob(".state-*.pt"):  # of a run killed while it wrote its state
+            half.unlink()
         if resume_dir.is_dir() and not any(resume_dir.iterdir()):
             resume_dir.rmdir()
 

@@ -1,10 +1,13 @@
 """Training: learns, resumes exactly, and says what is wrong."""
 
+import contextlib
 import json
 import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,6 +17,7 @@ from nefgpt import train_gpt
 from nefgpt.config import Gpt
 from nefgpt.errors import InputError
 from nefgpt.generate import generate, load_gpt
+from nefgpt.gpt import GPT, GPTConfig
 from nefgpt.tokenizer import write_tokens
 
 N_CODES, LENGTH = 11, 6
@@ -159,3 +163,126 @@ def test_command_line(tokens, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", [*words, "--settings", json.dumps(settings(iterations=2))])
     train_gpt.main()
     assert json.loads((tmp_path / "gpt/config.json").read_text())["n_codes"] == N_CODES
+
+
+def test_unusable_tables_are_named(tmp_path):
+    rows = {"shape_id": ["a", "b"], "split": ["train", "val"], "label": [None, None]}
+    path = tmp_path / "tokens.parquet"
+    write_tokens(path, rows, np.zeros((2, 4), dtype=int), N_CODES)
+    table = pq.read_table(path)
+    for codes in ([[1, 2, 3], [4, 5, 6, 7, 8]], [[1, 2, 3, 4], None]):
+        column = pa.array(codes, pa.list_(pa.uint16()))
+        pq.write_table(table.set_column(3, "tokens", column), path)
+        with pytest.raises(InputError, match=r"tokens\.parquet.*4 were promised"):
+            train_gpt.read_split(path)
+
+
+def test_gradients_of_accumulated_parts_are_those_of_the_batch(tokens, tmp_path, monkeypatch):
+    clip, seen = torch.nn.utils.clip_grad_norm_, []
+
+    def spy(parameters, limit):
+        parameters = list(parameters)
+        seen.append([p.grad.clone() for p in parameters])
+        assert limit == 1.0
+        return clip(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+    for size, parts in ((8, 1), (4, 2)):
+        chosen = settings(batch_size=size, accumulate=parts, dropout=0.0, iterations=1)
+        train_gpt.train(tokens, tmp_path / "gpt", chosen, 0)
+    for one, two in zip(*seen, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_overflowing_gradient_spoils_no_state(tokens, tmp_path, monkeypatch):
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def overflow(parameters, limit):
+        parameters = list(parameters)
+        calls.append(1)
+        if len(calls) == 15:
+            parameters[0].grad.fill_(math.inf)
+        return clip(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", overflow)
+    monkeypatch.setattr(train_gpt, "SECONDS_BETWEEN_STATES", 0)
+    with pytest.raises(InputError, match=r"iteration 14.*learning_rate"):
+        train_gpt.train(tokens, tmp_path / "gpt", settings(), 0, tmp_path / "state")
+    state = torch.load(tmp_path / "state/state.pt", weights_only=True)
+    assert state["iteration"] == 14
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_half_written_state_is_cleared(tokens, tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/.state-x1.pt").write_bytes(b"half")
+    train_gpt.train(tokens, tmp_path / "gpt", settings(iterations=1), 0, tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+def test_best_weights_are_kept_and_measured_without_dropout(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = {"shape_id": list("abcdefgh"), "split": ["train"] * 4 + ["val"] * 4, "label": [0] * 8}
+    write_tokens(tmp_path / "t.parquet", rows, rng.integers(N_CODES, size=(8, LENGTH)), N_CODES)
+    chosen = settings(iterations=60, learning_rate=0.02, dropout=0.5, mix=0.0)
+    train_gpt.train(tmp_path / "t.parquet", tmp_path / "gpt", chosen, 0)
+    frame = losses(tmp_path / "gpt")
+    model, about = load_gpt(tmp_path / "gpt")
+    assert about["iteration"] == frame["iteration"][frame["val_loss"].idxmin()] < 60, "overfits"
+    _, val, _ = train_gpt.read_split(tmp_path / "t.parquet")
+    found = train_gpt.validation_loss(model, val, N_CODES, 3, contextlib.nullcontext)
+    assert found == pytest.approx(about["val_loss"], abs=1e-5)
+
+
+def test_smoothing_teaches_the_neighbours(tmp_path):
+    rows = {"shape_id": ["a", "b"], "split": ["train", "val"], "label": [None, None]}
+    write_tokens(tmp_path / "t.parquet", rows, np.full((2, LENGTH), 5), N_CODES)
+    plain = {"dropout": 0.0, "jitter": 0.0, "mix": 0.0, "learning_rate": 1e-2, "iterations": 200}
+    chosen = settings(label_smoothing_width=1.0, weight_decay=0.0, eval_every=200, **plain)
+    train_gpt.train(tmp_path / "t.parquet", tmp_path / "gpt", chosen, 0)
+    model, about = load_gpt(tmp_path / "gpt")
+    found = model(torch.tensor([[N_CODES]]))[0, 0].softmax(dim=0)
+    expected = train_gpt.smooth_targets(N_CODES, N_CODES + 1, 1.0)[5]
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+    # Validation stays the plain cross-entropy of code 5.
+    assert about["val_loss"] == pytest.approx(-math.log(expected[5]), abs=0.05)
+
+
+def test_warm_up_is_obeyed(tokens, tmp_path):
+    chosen = settings(learning_rate=1.0, warmup=10**9, iterations=3, eval_every=1)
+    train_gpt.train(tokens, tmp_path / "gpt", chosen, 0)
+    assert np.ptp(losses(tmp_path / "gpt")["val_loss"]) < 1e-4
+
+
+def test_weight_decay_spares_positions_norms_and_biases():
+    model = GPT(GPTConfig(N_CODES + 1, LENGTH, embedding=8, heads=2, layers=1))
+    optimiser = train_gpt._optimiser(model, settings(weight_decay=0.3))
+    names = {id(p): name for name, p in model.named_parameters()}
+    decays = {
+        names[id(p)]: group["weight_decay"]
+        for group in optimiser.param_groups
+        for p in group["params"]
+    }
+    assert decays.keys() == set(names.values())
+    matrices = {"qkv", "projection", "expand", "contract"}
+    decayed = {f"{name}.weight" for name in matrices} | {"token.weight"}
+    for name, decay in decays.items():
+        short = name if name.startswith("token") else ".".join(name.split(".")[-2:])
+        assert decay == (0.3 if short in decayed else 0.0), name
+    assert all(group["betas"] == (0.9, 0.95) for group in optimiser.param_groups)
+
+
+def test_jitter_moves_inputs_to_neighbours_only():
+    train = np.random.default_rng(0).integers(N_CODES, size=(300, 40))
+    chosen = settings(batch_size=300, jitter=0.25, mix=0.0)
+    inputs, targets = train_gpt.make_batch(train, chosen, N_CODES, 0, 0)
+    assert sorted(targets.tolist()) == sorted(train.tolist()), "targets stay"
+    assert (inputs[:, 0] == N_CODES).all()
+    moved = inputs[:, 1:] - targets[:, :-1]
+    assert set(np.unique(moved)) == {-1, 0, 1}
+    assert inputs[:, 1:].min() == 0 and inputs[:, 1:].max() == N_CODES - 1
+    inner = (targets[:, :-1] > 0) & (targets[:, :-1] < N_CODES - 1)
+    assert (moved[inner] != 0).mean() == pytest.approx(0.25, abs=0.02)
+    same = np.zeros((300, 40), dtype=int) + 5
+    first, second = (train_gpt.make_batch(same, chosen, N_CODES, i, 0)[0] for i in (0, 1))
+    assert (first != second).any(), "another iteration, other codes"
