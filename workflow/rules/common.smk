@@ -10,14 +10,21 @@ REPO = Path(workflow.basedir).parent
 sys.path.insert(0, str(REPO))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 from nefgpt.config import validate
 from nefgpt.dataset import MESHES_PER_PACK, list_shapes, template_shapes
 from nefgpt.errors import InputError
 from nefgpt.versions import VERSIONS
 
-# `python -m nefgpt...` finds the package from any working directory, and in conda environments.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(REPO))}; ")
+# `python` is the one that runs Snakemake, unless the rule's conda environment has its own; it
+# finds the package from any working directory.
+OWN_PYTHON = (
+    ""
+    if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    else (f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+)
+shell.prefix(f"set -euo pipefail; {OWN_PYTHON}export PYTHONPATH={shlex.quote(str(REPO))}; ")
 
 try:
     CONFIG = validate(dict(config))
