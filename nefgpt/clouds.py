@@ -9,20 +9,8 @@ from tqdm import tqdm
 from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.extract import N_POINTS, normalise_cloud
-from nefgpt.io import atomic_path, read_json, write_json
+from nefgpt.io import atomic_path, load_sdf, read_clouds, read_json, write_json
 from nefgpt.sample import choose_train
-from nefgpt.sdf import load_sdf
-
-
-def read_clouds(path: Path) -> np.ndarray:
-    """Clouds float32 [n, P, 3]; raise InputError naming the file when it cannot be read."""
-    try:
-        clouds = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read clouds {path}: {error}; delete it and run again") from error
-    if clouds.ndim != 3 or not len(clouds):
-        raise InputError(f"{path} holds no clouds (shape {clouds.shape}); delete it and run again")
-    return clouds
 
 
 def gather(shapes: list[str], sdf_dir: Path) -> tuple[list[str], np.ndarray]:

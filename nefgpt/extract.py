@@ -5,17 +5,15 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from tqdm import tqdm
 
-from nefgpt import cli, weights
+from nefgpt import cli
 from nefgpt.field import FieldSpec, evaluate_grid
-from nefgpt.io import atomic_path, stable_seed, write_text
-from nefgpt.sdf import load_sdf
+from nefgpt.io import atomic_path, load_sdf, stable_seed, write_text
 
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
 
@@ -115,7 +113,11 @@ def extract_all(
     sdf_dir : for fields of real shapes: `<shape_id>.npz` here says how to go back to the mesh's
         own units. Generated fields have no others than field coordinates.
     """
+    # Fits need no tables and no mesh files, and start sooner without their packages.
+    import pandas as pd
     import trimesh
+
+    from nefgpt import weights
 
     table = weights.read_fields(fields)
     (out_dir / "meshes").mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,7 @@ from tqdm import tqdm
 from nefgpt import cli, extract
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, evaluate, flatten, unflatten
-from nefgpt.io import atomic_path, sha256_of, stable_seed, write_json
-from nefgpt.sdf import load_sdf
+from nefgpt.io import atomic_path, load_sdf, sha256_of, stable_seed, write_json
 from nefgpt.versions import VERSIONS
 
 log = logging.getLogger(__name__)

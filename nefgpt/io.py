@@ -5,8 +5,11 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from nefgpt.errors import InputError
 
@@ -63,3 +66,37 @@ def stable_seed(*parts: object) -> int:
     """A 63-bit seed that depends on the parts alone (not on the process's hash seed)."""
     text = "\0".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def load_sdf(path: Path, only: tuple[str, ...] | None = None) -> dict:
+    """Read a point cloud, or `only` some of its arrays.
+
+    Raises
+    ------
+    InputError
+        naming the file when it is missing or broken.
+    """
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            cloud = {name: stored[name] for name in only or stored.files}
+        for name in {"rejected", "sha256", "source_path"} & set(cloud):
+            cloud[name] = str(cloud[name])
+        healthy = only or (
+            len(cloud["points"]) == len(cloud["sdf"]) and np.isfinite(cloud["sdf"]).all()
+        )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+    if not healthy:
+        raise InputError(f"{path} holds broken values; delete it and run again")
+    return cloud
+
+
+def read_clouds(path: Path) -> np.ndarray:
+    """Clouds float32 [n, P, 3]; raise InputError naming the file when it cannot be read."""
+    try:
+        clouds = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"cannot read clouds {path}: {error}; delete it and run again") from error
+    if clouds.ndim != 3 or not len(clouds):
+        raise InputError(f"{path} holds no clouds (shape {clouds.shape}); delete it and run again")
+    return clouds

@@ -5,17 +5,16 @@ DESIGN.md section 3 defines them.
 """
 
 import argparse
+import zipfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from nefgpt import cli
-from nefgpt.clouds import read_clouds
 from nefgpt.errors import InputError
-from nefgpt.io import read_json, stable_seed, write_text
+from nefgpt.io import atomic_path, read_clouds, read_json, stable_seed, write_text
 
 
 def chamfer(a: np.ndarray, b: np.ndarray) -> float:
@@ -114,7 +113,11 @@ def f_score(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:
 
 
 def score(
-    generated: np.ndarray, reference: np.ndarray, train: np.ndarray, seed: int
+    generated: np.ndarray,
+    reference: np.ndarray,
+    train: np.ndarray,
+    known: dict[str, np.ndarray],
+    seed: int,
 ) -> tuple[dict[str, float], dict[str, np.ndarray], int]:
     """All set metrics of one method, and each sample's nearest training shape.
 
@@ -123,6 +126,7 @@ def score(
     generated, reference, train : float32 [n, P, 3] normalised clouds; NaN rows of `generated`
         are samples without a surface. The larger of `generated` and `reference` is cut down to
         the size of the smaller one by the seed.
+    known : `reference_distances` of the same reference and train clouds.
 
     Returns
     -------
@@ -133,46 +137,46 @@ def score(
     int
         How many samples, and how many references, the set metrics compared.
     """
+    if known["rr"].shape[0] != len(reference) or known["to_train"].shape[1] != len(train):
+        raise InputError("the reference distances are of other clouds; delete them and run again")
     valid = np.isfinite(generated).all(axis=(1, 2))
     n = min(len(generated), len(reference))
     rng = np.random.default_rng(stable_seed(seed, "evaluation"))
-    references = reference[np.sort(rng.choice(len(reference), n, replace=False))]
+    references = np.sort(rng.choice(len(reference), n, replace=False))
     samples = generated[np.sort(rng.choice(len(generated), n, replace=False))]
-    gr = chamfer_matrix(samples, references)
-    gg, rr = chamfer_matrix(samples), chamfer_matrix(references)
+    gr = chamfer_matrix(samples, reference[references])
     to_train = chamfer_matrix(generated, train)
-    nearest = np.where(valid, to_train.argmin(axis=1), -1)
     distance = to_train.min(axis=1)
-    apart = chamfer_matrix(references, train).min(axis=1)
     values = {
         "MMD x100": 100 * mmd(gr) if valid.any() else float("nan"),
         "COV %": coverage(gr),
-        "1-NNA %": one_nna(gg, gr, rr),
+        "1-NNA %": one_nna(
+            chamfer_matrix(samples), gr, known["rr"][np.ix_(references, references)]
+        ),
         "valid %": 100 * float(valid.mean()),
         # Nearer to a training shape than any unseen real shape is.
-        "copies %": 100 * float((distance < apart.min()).mean()),
+        "copies %": 100 * float((distance < known["to_train"].min()).mean()),
     }
+    nearest = np.where(valid, to_train.argmin(axis=1), -1)
     return values, {"valid": valid, "nearest": nearest, "distance": distance}, n
 
 
-def main() -> None:
-    """Command line: score one method's samples against the test split."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.metrics", description="MMD, COV, 1-NNA and nearest train shapes."
-    )
-    parser.add_argument("--clouds", type=Path, required=True, help="of the samples, .npy")
-    parser.add_argument("--reference", type=Path, required=True, help="of the test split, .npy")
-    parser.add_argument("--train", type=Path, required=True, help="of the train split, with .json")
-    parser.add_argument("--method", required=True)
-    parser.add_argument("--setting", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--surfaces", type=Path, help="surfaces.csv, for the share of watertight")
-    parser.add_argument("--out", type=Path, required=True, help="long CSV of metrics")
-    parser.add_argument("--nearest", type=Path, required=True, help="CSV, a row per sample")
-    args = parser.parse_args()
+def reference_distances(reference: np.ndarray, train: np.ndarray) -> dict[str, np.ndarray]:
+    """What every method's score needs: `rr` among references, `to_train` of them to train."""
+    return {"rr": chamfer_matrix(reference), "to_train": chamfer_matrix(reference, train)}
+
+
+def _score_files(args: argparse.Namespace) -> None:
+    import pandas as pd
+
     ids = list(read_json(args.train.with_suffix(".json")))
-    generated, reference = read_clouds(args.clouds), read_clouds(args.reference)
-    values, found, n = score(generated, reference, read_clouds(args.train), args.seed)
+    try:
+        with np.load(args.distances, allow_pickle=False) as stored:
+            known = {name: stored[name] for name in ("rr", "to_train")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {args.distances}: {error}; delete it") from error
+    generated, reference, train = map(read_clouds, (args.clouds, args.reference, args.train))
+    values, found, n = score(generated, reference, train, known, args.seed)
     if args.surfaces:
         table = pd.read_csv(args.surfaces)
         values["watertight %"] = 100 * float(table["watertight"].mean())
@@ -192,6 +196,34 @@ def main() -> None:
         }
     )
     write_text(args.nearest, nearest.to_csv(index=False))
+
+
+def main() -> None:
+    """Command line: distances among real shapes, and one method's score."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.metrics", description="MMD, COV, 1-NNA and nearest train shapes."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    real = commands.add_parser("reference", help="distances that all methods share")
+    one = commands.add_parser("score", help="score one method's samples against the test split")
+    for command in (real, one):
+        command.add_argument("--reference", type=Path, required=True, help="test clouds, .npy")
+        command.add_argument("--train", type=Path, required=True, help="train clouds, with .json")
+        command.add_argument("--out", type=Path, required=True, help=".npz | long CSV of metrics")
+    one.add_argument("--clouds", type=Path, required=True, help="of the samples, .npy")
+    one.add_argument("--distances", type=Path, required=True, help="what `reference` wrote")
+    one.add_argument("--method", required=True)
+    one.add_argument("--setting", required=True)
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--surfaces", type=Path, help="surfaces.csv, for the share of watertight")
+    one.add_argument("--nearest", type=Path, required=True, help="CSV, a row per sample")
+    args = parser.parse_args()
+    if args.command == "score":
+        _score_files(args)
+        return
+    found = reference_distances(read_clouds(args.reference), read_clouds(args.train))
+    with atomic_path(args.out) as temporary:
+        np.savez(temporary, **found)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,11 @@ def choose_train(n_train: int, n: int, seed: int) -> np.ndarray:
 
 def gaussian(train: np.ndarray, n: int, n_components: int, seed: int) -> np.ndarray:
     """Fields [n, W] from a Gaussian over the leading principal components of train fields."""
+    if not len(train):
+        raise InputError("there is no field in the train split to fit a Gaussian to")
     mean = train.mean(axis=0)
     _, spread, rows = np.linalg.svd(train - mean, full_matrices=False)
-    k = min(n_components, len(train) - 1)
+    k = min(n_components, len(train) - 1, len(rows))
     rng = np.random.default_rng(stable_seed(seed, "gaussian"))
     draws = rng.standard_normal((n, k)) * spread[:k] / np.sqrt(len(train) - 1)
     return (mean + draws @ rows[:k]).astype(np.float32)

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import igl
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from nefgpt import cli, meshes
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, read_json, sha256_of, stable_seed, write_text
+from nefgpt.io import atomic_path, load_sdf, read_json, sha256_of, stable_seed, write_text
 
 log = logging.getLogger(__name__)
 
@@ -160,29 +159,6 @@ def prepare(path: Path, shape_id: str, out: Path, settings: dict, seed: int) -> 
     arrays["seconds"] = time.perf_counter() - began
     with atomic_path(out) as temporary:
         np.savez(temporary, **arrays)
-
-
-def load_sdf(path: Path, only: tuple[str, ...] | None = None) -> dict:
-    """Read a point cloud, or `only` some of its arrays.
-
-    Raises
-    ------
-    InputError
-        naming the file when it is missing or broken.
-    """
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            cloud = {name: stored[name] for name in only or stored.files}
-        for name in {"rejected", "sha256", "source_path"} & set(cloud):
-            cloud[name] = str(cloud[name])
-        healthy = only or (
-            len(cloud["points"]) == len(cloud["sdf"]) and np.isfinite(cloud["sdf"]).all()
-        )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-    if not healthy:
-        raise InputError(f"{path} holds broken values; delete it and run again")
-    return cloud
 
 
 SHAPES_SCHEMA = pa.schema(

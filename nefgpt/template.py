@@ -32,8 +32,7 @@ from nefgpt.fit import (
     save_field,
     training_points,
 )
-from nefgpt.io import stable_seed
-from nefgpt.sdf import load_sdf
+from nefgpt.io import load_sdf, stable_seed
 
 log = logging.getLogger(__name__)
 

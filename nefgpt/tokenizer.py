@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,8 +24,7 @@ from tqdm import tqdm
 
 from nefgpt import cli, weights
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, write_json
-from nefgpt.sdf import load_sdf
+from nefgpt.io import atomic_path, load_sdf, write_json
 from nefgpt.versions import VERSIONS
 
 
@@ -81,6 +81,16 @@ class Tokenizer:
 
 
 _CELLS = 512
+_MOST_JOINED = 256  # the joining's time grows with the cube of the number of codes
+
+
+def _borders(values: np.ndarray, n_cells: int) -> np.ndarray:
+    """Where `n_cells` cells of equal integral of density^(1/3) meet, float [n_cells - 1]."""
+    shares = np.linspace(0, 1, 8 * n_cells + 1)
+    spread = np.interp(shares, np.linspace(0, 1, len(values)), values)
+    width = np.maximum(np.diff(spread), 1e-12)
+    mass = np.cumsum(width ** (2 / 3))  # density^(1/3) integrated over a cell of equal count
+    return np.interp(np.arange(1, n_cells) / n_cells * mass[-1], mass, spread[1:])
 
 
 def _join(cuts: np.ndarray, sums: np.ndarray, squares: np.ndarray, n_codes: int) -> np.ndarray:
@@ -114,8 +124,9 @@ def fit_codes(values: np.ndarray, n_codes: int, iterations: int = 100) -> np.nda
 
     The values are cut into many cells, narrow where density^(1/3) is large, the optimal density
     of codes for squared error (Panter and Dite, 1951). Dynamic programming finds the best way
-    to join the cells to `n_codes`; Lloyd's iterations on all values refine it. An empty cell is
-    revived by splitting the cell with the largest error.
+    to join the cells to `n_codes` (many codes start in the middle of such cells instead);
+    Lloyd's iterations on all values refine it. An empty cell is revived by splitting the cell
+    with the largest error.
     """
     values = np.sort(values.astype(np.float64).ravel())
     distinct = np.unique(values)
@@ -125,18 +136,16 @@ def fit_codes(values: np.ndarray, n_codes: int, iterations: int = 100) -> np.nda
         return np.sort(np.concatenate([distinct, spare])).astype(np.float32)
     sums = np.concatenate([[0], np.cumsum(values)])
     squares = np.concatenate([[0], np.cumsum(values**2)])
-    if len(values) <= max(_CELLS, n_codes):
-        cuts = np.arange(len(values) + 1)
+    if n_codes > _MOST_JOINED:
+        centres = _borders(values, 2 * n_codes)[::2]
+    elif len(values) <= _CELLS:
+        centres = _join(np.arange(len(values) + 1), sums, squares, n_codes)
     else:
-        spread = np.interp(np.linspace(0, 1, 4097), np.linspace(0, 1, len(values)), values)
-        width = np.maximum(np.diff(spread), 1e-12)
-        mass = np.cumsum(width ** (2 / 3))  # density^(1/3) integrated over a cell of equal count
         n_cells = max(_CELLS, 2 * n_codes)
-        borders = np.interp(np.arange(1, n_cells) / n_cells * mass[-1], mass, spread[1:])
-        inner = np.searchsorted(values, borders)
+        inner = np.searchsorted(values, _borders(values, n_cells))
         # Cells of equal count besides: between far clusters the density says too little.
         cuts = np.unique(np.concatenate([inner, np.linspace(0, len(values), n_cells, dtype=int)]))
-    centres = _join(cuts, sums, squares, n_codes)
+        centres = _join(cuts, sums, squares, n_codes)
     for _ in range(iterations):
         edges = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
         edges = np.concatenate([[0], edges, [len(values)]])
@@ -158,7 +167,7 @@ def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: dict) -> To
 
     Parameters
     ----------
-    settings : kind, n_codes, n_components (for "basis"; at most n - 1 are used).
+    settings : kind, n_codes, n_components (for "basis"; at most n - 1 and W are used).
     """
     if not len(train):
         raise InputError("there is no field in the train split to learn a codebook from")
@@ -171,7 +180,7 @@ def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: dict) -> To
         differences = train - template
         mean = differences.mean(axis=0)
         _, spread, rows = np.linalg.svd(differences - mean, full_matrices=False)
-        k = min(settings["n_components"], len(train) - 1)
+        k = min(settings["n_components"], len(train) - 1, len(rows))
         if k < 1:
             raise InputError("tokens.kind: basis needs at least two train fields")
         rows, spread = rows[:k], spread[:k] / np.sqrt(len(train) - 1)
@@ -295,8 +304,11 @@ def read_tokens(path: Path) -> np.ndarray:
     try:
         table = pq.read_table(path, columns=["tokens"])
         values = table["tokens"].combine_chunks().flatten().to_numpy()
+        lengths = set(pc.list_value_length(table["tokens"]).to_pylist())
     except (OSError, pa.ArrowException, KeyError) as error:
         raise InputError(f"cannot read tokens {path}: {error}; delete it") from error
+    if len(lengths) != 1:
+        raise InputError(f"cannot read tokens {path}: no rows, or of unequal length; delete it")
     return values.reshape(len(table), -1)
 
 

@@ -100,16 +100,17 @@ def read_fields(path: Path) -> Fields:
         about = json.loads(table.schema.metadata[b"nefgpt"])
         spec = FieldSpec.from_dict(about["field"])
         flat = table["weights"].combine_chunks().flatten().to_numpy()
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        return Fields(
+            spec,
+            np.asarray(about["template"], np.float32),
+            table["shape_id"].to_pylist(),
+            table["split"].to_pylist(),
+            table["label"].to_pylist(),
+            # Arrow's own memory is read-only.
+            flat.reshape(len(table), spec.n_weights).copy(),
+        )
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, InputError) as error:
         raise InputError(f"cannot read fields {path}: {error}; delete it and run again") from error
-    return Fields(
-        spec,
-        np.asarray(about["template"], np.float32),
-        table["shape_id"].to_pylist(),
-        table["split"].to_pylist(),
-        table["label"].to_pylist(),
-        flat.reshape(-1, spec.n_weights).copy(),  # Arrow's own memory is read-only
-    )
 
 
 def collect(entries: list, fields_dir: Path, template: Path, out: Path) -> None:

@@ -44,6 +44,11 @@ def test_launcher_has_everything():
     assert of_file(ROOT / "environment.yml") == wanted
 
 
+def test_one_channel():
+    for path in ("environment.yml", "workflow/envs/core.yaml"):
+        assert yaml.safe_load((ROOT / path).read_text())["channels"] == ["conda-forge"]
+
+
 def test_same_python():
     for path in ("environment.yml", "workflow/envs/core.yaml"):
         assert "python =3.11" in yaml.safe_load((ROOT / path).read_text())["dependencies"]

@@ -78,6 +78,16 @@ def test_no_surface_is_invalid(grid, values):
     assert not extract.surface(SPEC, torch.zeros(SPEC.n_weights), 20).valid
 
 
+def test_surface_on_grid_planes():
+    mesh = mesh_of(np.maximum(np.maximum(np.abs(X), np.abs(Y)) - 0.25, np.abs(Z) - 0.125))
+    assert mesh.is_watertight and mesh.volume == pytest.approx(0.5 * 0.5 * 0.25, rel=1e-6)
+
+
+def test_full_cube_is_closed():
+    mesh = mesh_of(np.full((20,) * 3, -1.0))
+    assert mesh.is_watertight and 1 < mesh.volume < (1 + 2 / 19) ** 3
+
+
 def test_points_are_uniform_in_area():
     vertices = np.array([[0, 0, 0], [2, 0, 0], [0, 1, 0], [10, 0, 0], [16, 0, 0], [10, 1, 0.0]])
     surface = extract.Surface(vertices, np.array([[0, 1, 2], [3, 4, 5]]), 2)

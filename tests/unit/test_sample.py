@@ -21,6 +21,14 @@ def test_gaussian_has_the_moments_of_train():
     assert np.linalg.matrix_rank(few - train.mean(axis=0), tol=1e-2) == 1
 
 
+def test_gaussian_of_few():
+    train = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert sample.gaussian(train, 9, 40, seed=0).shape == (9, 4), "no more components than weights"
+    np.testing.assert_allclose(sample.gaussian(train[:1], 2, 4, seed=0), train[[0, 0]])
+    with pytest.raises(InputError, match="train split"):
+        sample.gaussian(train[:0], 2, 4, seed=0)
+
+
 def test_choice_of_train_rows():
     chosen = sample.choose_train(20, 7, seed=0)
     assert len(set(chosen)) == 7 and (np.diff(chosen) > 0).all() and chosen.max() < 20
@@ -58,3 +66,5 @@ def test_rows_of_the_ladder(tmp_path, monkeypatch):
     expected = tokenizer.decode(tokens[places])
     np.testing.assert_array_equal(found["quantised-train-fields"].weights, expected)
     assert found["gaussian"].shape_ids == [f"sample-{i}" for i in range(5)]
+    expected = sample.gaussian(values[train], 5, 3, seed=0)
+    np.testing.assert_array_equal(found["gaussian"].weights, expected)

@@ -1,17 +1,24 @@
 """Codebooks near the optimum, learned on train only, and back again."""
 
+import json
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from nefgpt import weights
 from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec
 from nefgpt.tokenizer import (
     Tokenizer,
     fit_codes,
     fit_tokenizer,
     load_tokenizer,
+    main,
     read_tokens,
     save_tokenizer,
     usage_of,
@@ -95,13 +102,78 @@ def test_quantisation_error_is_below_half_a_gap(settings):
     assert residual < 0.01 * train.var()
 
 
-def test_only_train_is_learned_from():
+@given(st.integers(0, 2**32 - 1), st.sampled_from([BASIS, SCALAR]))
+def test_tokens_survive_a_round_trip(seed, settings):
     train = fields()
-    one = fit_tokenizer(train, train[0], BASIS)
-    two = fit_tokenizer(train.copy(), train[0], BASIS)
-    np.testing.assert_array_equal(one.codes, two.codes)
+    tokenizer = fit_tokenizer(train, train[0], settings)
+    shape = (5, tokenizer.sequence_length)
+    tokens = np.random.default_rng(seed).integers(0, 63, shape).astype(np.uint16)
+    np.testing.assert_array_equal(tokenizer.encode(tokenizer.decode(tokens)), tokens)
+
+
+@pytest.mark.parametrize("settings", [BASIS, SCALAR])
+def test_equal_fields(settings):
+    train = np.repeat(fields(n=1), 9, axis=0)
+    tokenizer = fit_tokenizer(train, np.zeros_like(train[0]), settings)
+    assert np.isfinite(tokenizer.codes).all() and (np.diff(tokenizer.codes) >= 0).all()
+    np.testing.assert_allclose(tokenizer.decode(tokenizer.encode(train)), train, atol=1e-5)
+
+
+def test_more_components_than_weights():
+    train = fields(n=40, width=6)
+    tokenizer = fit_tokenizer(train, train[0], {**BASIS, "n_components": 50})
+    assert tokenizer.sequence_length == 6
+    back = tokenizer.decode(tokenizer.encode(train))
+    assert np.square(back - train).mean() < 0.01 * train.var()
+
+
+@pytest.mark.parametrize("n_codes", [300, 4096])
+def test_many_codes(n_codes):
+    values = np.random.default_rng(0).normal(size=50_000)
+    codes = fit_codes(values, n_codes)
+    assert codes.shape == (n_codes,) and (np.diff(codes) >= 0).all()
+    nearest = np.searchsorted((codes[1:] + codes[:-1]) / 2, values)
+    # The least error of n codes of a normal distribution is 2.72 / n^2 (Panter and Dite).
+    assert np.square(values - codes[nearest]).mean() < 1.2 * 2.72 / n_codes**2
+
+
+def files_of(folder, values: np.ndarray, splits: list[str]) -> list[str]:
+    """Write what `tokenize` reads; return its command line."""
+    spec = FieldSpec(hidden=(2,), octaves=0)
+    quality = {"iou": 0.9, "chamfer": 0.1}
+    rows = [(f"s{i}", splits[i], None, values[i], quality) for i in range(len(values))]
+    weights.write_fields(folder / "w.parquet", spec, values[0], rows)
+    for row in rows:
+        np.savez(folder / f"{row[0]}.npz", points=np.zeros((1, 3)), sdf=np.zeros(1))
+    words = ["tokenizer", "--weights", str(folder / "w.parquet"), "--sdf-dir", str(folder)]
+    return [*words, "--out-dir", str(folder), "--settings", json.dumps(BASIS)]
+
+
+def test_only_train_is_learned_from(tmp_path, monkeypatch):
+    measured = {"iou": 0.8, "chamfer": 0.2}
+    monkeypatch.setattr("nefgpt.fit.quality", lambda *args: measured)
+    values = fields(n=24, width=FieldSpec(hidden=(2,), octaves=0).n_weights)
+    splits = ["val" if i % 4 == 1 else "train" for i in range(24)]
+    val = np.array(splits) == "val"
+    found = []
+    for name, factor in [("one", 1), ("two", 100)]:
+        folder = tmp_path / name
+        folder.mkdir()
+        changed = np.where(val[:, None], factor * values, values).astype(np.float32)
+        monkeypatch.setattr("sys.argv", files_of(folder, changed, splits))
+        main()
+        found.append((folder / "codebook.safetensors").read_bytes())
+        tokens = read_tokens(folder / "tokens.parquet")
+        expected = load_tokenizer(folder / "codebook.safetensors").encode(changed)
+        np.testing.assert_array_equal(tokens, expected)
+    assert found[0] == found[1]
+    table = pq.read_table(tmp_path / "one/tokens.parquet")
+    assert table["split"].to_pylist() == splits
+    assert table["iou_quantised"].to_pylist() == pytest.approx([0.8] * 24)
+    usage = json.loads((tmp_path / "one/tokens.json").read_text())
+    assert usage["val: median chamfer_quantised"] == pytest.approx(0.2)
     with pytest.raises(InputError, match="train split"):
-        fit_tokenizer(train[:0], train[0], BASIS)
+        fit_tokenizer(values[:0], values[0], BASIS)
 
 
 @pytest.mark.parametrize("settings", [BASIS, SCALAR])
@@ -110,10 +182,14 @@ def test_file_round_trip(settings, tmp_path):
     tokenizer = fit_tokenizer(train, train[0], settings)
     save_tokenizer(tmp_path / "c.safetensors", tokenizer, np.arange(63))
     loaded = load_tokenizer(tmp_path / "c.safetensors")
-    np.testing.assert_array_equal(loaded.encode(train), tokenizer.encode(train))
-    (tmp_path / "c.safetensors").write_bytes(b"cut")
-    with pytest.raises(InputError, match=r"c\.safetensors"):
-        load_tokenizer(tmp_path / "c.safetensors")
+    tokens = tokenizer.encode(train)
+    np.testing.assert_array_equal(loaded.encode(train), tokens)
+    np.testing.assert_array_equal(loaded.decode(loaded.encode(train)), tokenizer.decode(tokens))
+    whole = (tmp_path / "c.safetensors").read_bytes()
+    for length in (0, 7, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "c.safetensors").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"c\.safetensors"):
+            load_tokenizer(tmp_path / "c.safetensors")
 
 
 def test_unknown_token_is_refused():
@@ -133,6 +209,16 @@ def test_tokens_table_round_trip(tmp_path_factory, tokens):
     rows = {"shape_id": list("abcd"), "split": ["train"] * 4, "label": [None, 1, 2, None]}
     write_tokens(path, rows, tokens, 127)
     np.testing.assert_array_equal(read_tokens(path), tokens)
+
+
+@pytest.mark.parametrize("lists", [[[1, 2, 3], [4]], [[1, 2, 3], [4, 5]], []])
+def test_ragged_tokens_are_refused(lists, tmp_path):
+    pq.write_table(pa.table({"tokens": pa.array(lists, pa.list_(pa.uint16()))}), tmp_path / "t")
+    with pytest.raises(InputError, match="unequal length"):
+        read_tokens(tmp_path / "t")
+    (tmp_path / "t").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="cannot read tokens"):
+        read_tokens(tmp_path / "t")
 
 
 def test_unit_scale():

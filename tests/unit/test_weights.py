@@ -61,11 +61,46 @@ def test_nothing_half_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 cut"])
-def test_broken_table_is_named(content, tmp_path):
-    (tmp_path / "w.parquet").write_bytes(content)
+def zeroed(whole: bytes) -> bytes:
+    return whole[:200] + bytes(200) + whole[400:]
+
+
+BREAKS = [lambda _: b"", lambda b: b[:10], lambda b: b[: len(b) // 2], lambda b: b[:-1], zeroed]
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_broken_table_is_named(broken, tmp_path):
+    path = tmp_path / "w.parquet"
+    weights.write_fields(path, SPEC, np.zeros(SPEC.n_weights), rows(50))
+    path.write_bytes(broken(path.read_bytes()))
     with pytest.raises(InputError, match=r"w\.parquet"):
-        weights.read_fields(tmp_path / "w.parquet")
+        weights.read_fields(path)
+
+
+@pytest.mark.parametrize(
+    "about", [{"template": None}, {"field": {"hidden": [5]}}, {"field": {"x": 1}}]
+)
+def test_table_of_other_layout_is_named(about, tmp_path):
+    path = tmp_path / "w.parquet"
+    weights.write_fields(path, SPEC, np.zeros(SPEC.n_weights), rows(3))
+    table = pq.read_table(path)
+    known = json.loads(table.schema.metadata[b"nefgpt"]) | about
+    kept = json.dumps({key: value for key, value in known.items() if value is not None})
+    for other in (
+        table.replace_schema_metadata({"nefgpt": kept}),
+        table.replace_schema_metadata(None),
+        table.drop_columns(["split"]),
+        table.drop_columns(["weights"]),
+    ):
+        pq.write_table(other, path)
+        with pytest.raises(InputError, match=r"w\.parquet"):
+            weights.read_fields(path)
+
+
+def test_table_without_rows(tmp_path):
+    weights.write_fields(tmp_path / "w.parquet", SPEC, np.zeros(SPEC.n_weights), [])
+    found = weights.read_fields(tmp_path / "w.parquet")
+    assert found.weights.shape == (0, SPEC.n_weights) and len(found.of_split("train")) == 0
 
 
 def test_collect_leaves_out_test_and_rejected(tmp_path):

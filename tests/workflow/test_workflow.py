@@ -106,7 +106,8 @@ GENERATED = {"sample_gpt", "extract", "score"} | PRESENT
 SAMPLES = GENERATED | {"sample_train", "sample_gaussian"}
 TOKENS = GENERATED | {"tokens", "train_gpt", "sample_train"}
 FIELDS = TOKENS | SAMPLES | {"template", "fit", "weights"}
-SDF = FIELDS | {"sdf", "shapes", "clouds", "choose_train_meshes"}
+REAL = {"clouds", "choose_train_meshes", "reference_distances"}
+SDF = FIELDS | {"sdf", "shapes"} | REAL
 
 STALE = {
     "sampling.settings.k3-t1.temperature": (0.7, GENERATED, {"sample_gpt": 1, "extract": 1}),

@@ -43,11 +43,32 @@ rule choose_train_meshes:
         " {params.options} > {log} 2>&1"
 
 
+rule reference_distances:
+    input:
+        reference=f"{RESULTS}/clouds/test.npy",
+        train=f"{RESULTS}/clouds/train.npy",
+    output:
+        f"{RESULTS}/clouds/distances.npz",
+    log:
+        f"{RESULTS}/logs/reference_distances.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        version=version("evaluate"),
+    shell:
+        "python -m nefgpt.metrics reference --reference {input.reference}"
+        " --train {input.train} --out {output} > {log} 2>&1"
+
+
 rule score:
     input:
         clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
         reference=f"{RESULTS}/clouds/test.npy",
         train=f"{RESULTS}/clouds/train.npy",
+        distances=rules.reference_distances.output,
         ids=f"{RESULTS}/clouds/train.json",
         surfaces=surfaces_of,
     output:
@@ -69,8 +90,8 @@ rule score:
         ),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.metrics --clouds {input.clouds} --reference {input.reference}"
-        " --train {input.train} {params.options}"
+        "python -m nefgpt.metrics score --clouds {input.clouds} --reference {input.reference}"
+        " --train {input.train} --distances {input.distances} {params.options}"
         " --out {output.metrics} --nearest {output.nearest} > {log} 2>&1"
 
 
