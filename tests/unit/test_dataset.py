@@ -1,11 +1,13 @@
+import json
 import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from nefgpt.dataset import list_shapes, safe_id, split_of, template_shapes
+from nefgpt.dataset import Shape, list_shapes, safe_id, split_of, template_shapes
 from nefgpt.errors import InputError
 
 FRACTIONS = {"train": 0.6, "val": 0.1, "test": 0.3}
@@ -76,3 +78,20 @@ def test_split_files(tmp_path):
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         list_shapes(block(kind="folder", root=str(tmp_path / "none")), Path("r"), 0)
+
+
+def test_an_existing_template_keeps_its_shapes(tmp_path):
+    shapes = [Shape(f"s{i}", "", "train" if i % 4 else "test") for i in range(40)]
+    chosen = template_shapes(shapes, 5, seed=0)
+    path = tmp_path / "template.safetensors"
+    record = {"shape_ids": chosen, "n_shapes": 5, "seed": 0}
+    save_file({}, path, metadata={"record": json.dumps(record)})
+    more = [*shapes, *(Shape(f"t{i}", "", "train") for i in range(200))]
+    assert template_shapes(more, 5, 0, path) == chosen != template_shapes(more, 5, 0)
+    assert template_shapes(more, 6, 0, path) == template_shapes(more, 6, 0)
+    assert template_shapes(more, 5, 1, path) == template_shapes(more, 5, 1)
+    gone = [shape for shape in more if shape.shape_id != chosen[0]]
+    assert chosen[0] not in template_shapes(gone, 5, 0, path)
+    path.write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"template\.safetensors"):
+        template_shapes(more, 5, 0, path)

@@ -4,7 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nefgpt.errors import InputError
-from nefgpt.metrics import chamfer, chamfer_matrix, coverage, f_score, iou, mmd, one_nna
+from nefgpt.metrics import (
+    chamfer,
+    chamfer_matrix,
+    coverage,
+    f_score,
+    iou,
+    mmd,
+    one_nna,
+    reference_distances,
+    score,
+)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 20), st.integers(1, 20))
@@ -64,3 +74,47 @@ def test_iou_and_f_score():
     points = np.random.default_rng(0).random((50, 3))
     assert f_score(points, points) == 1
     assert f_score(points, points + 5) == 0
+
+
+def clouds(n, seed, shift=0.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    stretch = rng.uniform(0.5, 2, (n, 1, 3))
+    return (rng.normal(size=(n, 40, 3)) * stretch + shift).astype(np.float32)
+
+
+def test_identical_sets():
+    same = clouds(12, 0)
+    train = clouds(9, 1)
+    values, found, n = score(same, same, train, reference_distances(same, train), seed=0)
+    assert n == 12 and values["1-NNA %"] == 50
+    assert values["MMD x100"] == 0 and values["COV %"] == 100 and values["valid %"] == 100
+    assert found["valid"].all()
+
+
+def test_sets_far_apart():
+    reference, train = clouds(12, 0), clouds(9, 1)
+    values, _, _ = score(
+        clouds(12, 2, shift=50), reference, train, reference_distances(reference, train), seed=0
+    )
+    assert values["1-NNA %"] == 100 and values["COV %"] <= 100 / 12 + 1e-9
+
+
+def test_copies_and_invalid_samples_stay_visible():
+    reference, train = clouds(6, 0), clouds(9, 1)
+    samples = train[[4, 2, 7, 0, 1, 3]].copy()
+    samples[3] = np.nan
+    known = reference_distances(reference, train)
+    values, found, _ = score(samples, reference, train, known, seed=0)
+    assert found["nearest"].tolist() == [4, 2, 7, -1, 1, 3]
+    assert values["valid %"] == pytest.approx(500 / 6)
+    assert values["copies %"] == pytest.approx(500 / 6)
+    assert np.isinf(found["distance"][3])
+
+
+def test_the_larger_set_is_cut_down():
+    reference, train = clouds(10, 0), clouds(9, 1)
+    known = reference_distances(reference, train)
+    assert score(clouds(4, 2), reference, train, known, seed=0)[2] == 4
+    assert score(clouds(15, 2), reference, train, known, seed=0)[2] == 10
+    with pytest.raises(InputError, match="other clouds"):
+        score(clouds(4, 2), reference[:5], train, known, seed=0)

@@ -1,9 +1,20 @@
+import sys
+import types
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import trimesh
 
 from nefgpt.errors import InputError
-from nefgpt.sdf import load_sdf, prepare, signed_distance
+from nefgpt.io import load_sdf
+from nefgpt.sdf import (
+    collect,
+    mesh_to_sdf_distance,
+    prepare,
+    sign_agreement,
+    signed_distance,
+)
 
 SETTINGS = {
     "backend": "libigl",
@@ -58,3 +69,64 @@ def test_truncated_cloud_is_named(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(InputError, match=r"a\.npz"):
         load_sdf(tmp_path / "a.npz")
+
+
+def test_signs_agree_on_a_closed_mesh_and_not_on_an_open_one():
+    sphere = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
+    near = POINTS / np.linalg.norm(POINTS, axis=1, keepdims=True) * 0.4
+    near += np.random.default_rng(1).normal(0, 0.01, near.shape)
+    assert sign_agreement(sphere, near, signed_distance(sphere, near)) == 1
+    flipped = sphere.copy()
+    flipped.faces[::2] = flipped.faces[::2, ::-1]
+    assert sign_agreement(flipped, near, signed_distance(flipped, near)) < 0.9
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Two boxes and a broken mesh, sampled."""
+    for name in ("a", "b"):
+        trimesh.creation.box().export(tmp_path / f"{name}.off")
+    (tmp_path / "c.off").write_text("OFF\n")
+    for name in ("a", "b", "c"):
+        prepare(tmp_path / f"{name}.off", name, tmp_path / f"{name}.npz", SETTINGS, 0)
+    return [["a", "train", None], ["b", "test", None], ["c", "train", None]]
+
+
+def test_collect(three, tmp_path):
+    out, rejected = tmp_path / "shapes.parquet", tmp_path / "rejected.tsv"
+    collect(three, tmp_path, out, rejected, max_fraction=0.34)
+    table = pq.read_table(out).to_pylist()
+    assert [row["n_faces"] for row in table] == [12, 12, 0]
+    assert table[0]["watertight"] and table[0]["sign_agreement"] > 0.99
+    lines = rejected.read_text().splitlines()
+    assert len(lines) == 2 and lines[1].startswith("c\t") and "c.off" in lines[1]
+
+
+def test_too_many_rejected_stop_the_run(three, tmp_path):
+    rejected = tmp_path / "rejected.tsv"
+    with pytest.raises(InputError, match="1 of 3 inputs cannot be used"):
+        collect(three, tmp_path, tmp_path / "shapes.parquet", rejected, max_fraction=0.3)
+    assert rejected.exists() and not (tmp_path / "shapes.parquet").exists()
+    three[0][1] = "val"
+    with pytest.raises(InputError, match="no input of the train split"):
+        collect(three, tmp_path, tmp_path / "shapes.parquet", rejected, max_fraction=0.5)
+
+
+def test_other_backend():
+    pytest.importorskip("mesh_to_sdf", reason="the mesh-to-sdf extra is not installed")
+    sphere = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
+    found = mesh_to_sdf_distance(sphere, POINTS[:200], "sample")
+    np.testing.assert_allclose(found, signed_distance(sphere, POINTS[:200]), atol=5e-3)
+
+
+def test_scan_without_opengl_says_what_is_missing(monkeypatch):
+    def scan(*args, **kwargs):
+        raise OSError("no EGL")
+
+    fake = types.SimpleNamespace(mesh_to_sdf=scan)
+    monkeypatch.setitem(sys.modules, "mesh_to_sdf", fake)
+    with pytest.raises(InputError, match=r"EGL or OSMesa.*sdf\.method: sample"):
+        mesh_to_sdf_distance(trimesh.creation.box(), POINTS[:5], "scan")
+    monkeypatch.setitem(sys.modules, "mesh_to_sdf", None)
+    with pytest.raises(InputError, match="mesh-to-sdf extra"):
+        mesh_to_sdf_distance(trimesh.creation.box(), POINTS[:5], "scan")
