@@ -113,7 +113,7 @@ def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
     Raises
     ------
     InputError
-        for a missing folder, no shape, or an empty train or test split.
+        for a missing folder, no shape, or an empty split.
     """
     packs: dict[str, int] = {}
     if dataset["kind"] == "procedural":
@@ -142,7 +142,7 @@ def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
     shapes = [
         Shape(name, str(paths[name]), splits[name], packs.get(name)) for name in sorted(splits)
     ]
-    for name in ("train", "test"):
+    for name in SPLITS:
         if not any(shape.split == name for shape in shapes):
             raise InputError(
                 f"the {name} split is empty: add shapes or change dataset.split(_files)"
