@@ -66,6 +66,10 @@ def main() -> None:
     train = source.of_split("train")
     n = args.n_samples
     ids = [f"sample-{i}" for i in range(n)]
+    needed = {"gaussian": ["n_components"], "gpt": ["top_k", "top_p", "temperature", "batch_size"]}
+    missing = [key for key in needed.get(args.method, []) if key not in settings]
+    if missing:
+        raise InputError(f"--settings for {args.method} lacks {', '.join(missing)}")
     if args.method == "gaussian":
         made = gaussian(source.weights[train], n, settings["n_components"], args.seed)
     elif args.method == "gpt":

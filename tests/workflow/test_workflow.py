@@ -101,36 +101,134 @@ def test_fields_of_real_shapes_are_in_mesh_units(run):
     assert made.extents.max() == pytest.approx(source.extents.max(), rel=0.3)
 
 
-PRESENT = {"config", "tables", "figures", "report"}
-GENERATED = {"sample_gpt", "extract", "score"} | PRESENT
+DRAWN = {"config", "figures", "report"}
+PRESENT = DRAWN | {"tables"}
+SCORED = {"extract", "score"} | PRESENT
+GENERATED = {"sample_gpt"} | SCORED
 SAMPLES = GENERATED | {"sample_train", "sample_gaussian"}
 TOKENS = GENERATED | {"tokens", "train_gpt", "sample_train"}
-FIELDS = TOKENS | SAMPLES | {"template", "fit", "weights"}
+FITTED = TOKENS | SAMPLES | {"fit", "weights"}
+FIELDS = FITTED | {"template"}
 REAL = {"clouds", "choose_train_meshes", "reference_distances"}
 SDF = FIELDS | {"sdf", "shapes"} | REAL
+PAPER = {"template.n_shapes": 1, "template.n_components": 0}
 
+# Every key of the configuration: a new value (with what it needs), and the rules that run again.
 STALE = {
-    "sampling.settings.k3-t1.temperature": (0.7, GENERATED, {"sample_gpt": 1, "extract": 1}),
-    "sampling.batch_size": (5, GENERATED, {"extract": 1}),
-    "gpt.tiny.embedding": (32, GENERATED | {"train_gpt"}, {"train_gpt": 1}),
-    "gpt.tiny.iterations": (21, GENERATED | {"train_gpt"}, {}),
-    "extract.resolution": (25, {"extract", "score"} | PRESENT, {"extract": 4, "score": 4}),
-    "extract.level": (0.001, {"extract", "score"} | PRESENT, {}),
-    "gaussian.n_components": (2, {"sample_gaussian", "extract", "score"} | PRESENT, {"extract": 1}),
-    "tokens.n_codes": (16, TOKENS, {"tokens": 1, "sample_train": 1, "extract": 2}),
-    "tokens.kind": ("scalar", TOKENS, {}),
-    "fit.steps": (41, FIELDS - {"template"}, {}),
-    "fit.pull": (0.5, FIELDS - {"template"}, {}),
-    "template.steps": (61, FIELDS, {"template": 1}),
-    "field.hidden": ([8, 9], FIELDS, {}),
-    "sdf.sigma": (0.02, SDF, {}),
-    "evaluation.n_samples": (1, SAMPLES | {"choose_train_meshes"}, {"score": 5}),
-    "dataset.max_rejected_fraction": (0.5, None, {"shapes": 1}),
+    "dataset.max_rejected_fraction": (0.5, DRAWN | {"shapes"}),
+    "sdf.backend": ("mesh_to_sdf", SDF),
+    "sdf.method": ("sample", SDF),
+    "sdf.n_uniform": (4001, SDF),
+    "sdf.n_near": (4001, SDF),
+    "sdf.sigma": (0.02, SDF),
+    "sdf.extent": (0.8, SDF),
+    "field.octaves": (3, FIELDS),
+    "field.include_input": (False, FIELDS),
+    "field.frequency": (3.0, FIELDS),
+    "field.hidden": ([8, 9], FIELDS),
+    "field.activation": ("relu", FIELDS),
+    "field.output_bias": (True, FIELDS),
+    "field.output_activation": ("none", FIELDS),
+    "field.target": ("occupancy", FIELDS),
+    "field.sdf_scale": (0.03, FIELDS),
+    "field.offset": (0.003, FIELDS),
+    "template.shape_id": ("TRAIN SHAPE", FIELDS, PAPER),
+    "template.n_shapes": (5, FIELDS),
+    "template.n_components": (3, FIELDS),
+    "template.fields_per_step": (3, FIELDS),
+    "template.coefficient_learning_rate": (0.03, FIELDS),
+    "template.steps": (61, FIELDS),
+    "template.points_per_step": (500, FIELDS),
+    "template.learning_rate": (0.02, FIELDS),
+    "template.loss": ("mse", FIELDS),
+    "template.pull": (0.5, FIELDS),
+    "template.schedule": ("plateau", FIELDS),
+    "template.averaging": (0.5, FIELDS),
+    "template.quality_resolution": (25, FIELDS),
+    "fit.fields_per_job": (3, FITTED - {"fit"} | {"fit_pack"}),
+    "fit.steps": (41, FITTED),
+    "fit.points_per_step": (500, FITTED),
+    "fit.learning_rate": (0.02, FITTED),
+    "fit.loss": ("mse", FITTED),
+    "fit.pull": (0.5, FITTED),
+    "fit.schedule": ("plateau", FITTED),
+    "fit.averaging": (0.5, FITTED),
+    "fit.quality_resolution": (25, FITTED),
+    "tokens.kind": ("scalar", TOKENS),
+    "tokens.n_codes": (16, TOKENS),
+    "tokens.n_components": (3, TOKENS),
+    **{
+        f"gpt.tiny.{key}": (value, GENERATED | {"train_gpt"})
+        for key, value in {
+            "embedding": 32,
+            "heads": 4,
+            "layers": 2,
+            "dropout": 0.3,
+            "iterations": 21,
+            "batch_size": 5,
+            "accumulate": 2,
+            "learning_rate": 0.01,
+            "min_learning_rate": 0.001,
+            "warmup": 3,
+            "weight_decay": 0.2,
+            "eval_every": 11,
+            "jitter": 0.1,
+            "mix": 0.1,
+            "label_smoothing_width": 0.5,
+            "precision": "float32",
+        }.items()
+    },
+    "sampling.settings.k3-t1.top_k": (4, GENERATED),
+    "sampling.settings.k3-t1.top_p": (0.5, GENERATED),
+    "sampling.settings.k3-t1.temperature": (0.7, GENERATED),
+    "sampling.batch_size": (5, GENERATED),
+    "gaussian.n_components": (2, {"sample_gaussian"} | SCORED),
+    "extract.resolution": (25, SCORED),
+    "extract.level": (0.001, SCORED),
+    "extract.min_component": (0.5, SCORED),
+    "evaluation.n_samples": (1, SAMPLES | {"choose_train_meshes"}),
+}
+OTHER_SHAPES = "the run has other shapes, or another folder"
+NOT_COMPARED = {
+    "name": OTHER_SHAPES,
+    "seed": OTHER_SHAPES,
+    "dataset.kind": OTHER_SHAPES,
+    "dataset.root": OTHER_SHAPES,
+    "dataset.synset": OTHER_SHAPES,
+    "dataset.n_shapes": "has a test of its own",
+    "dataset.split.train": OTHER_SHAPES,
+    "dataset.split.val": OTHER_SHAPES,
+    "dataset.split.test": OTHER_SHAPES,
+    "dataset.split_files.train": OTHER_SHAPES,
+    "dataset.split_files.val": OTHER_SHAPES,
+    "dataset.split_files.test": OTHER_SHAPES,
+    "field.in_dim": "has one value",
 }
 
 
-def changed(path: str, value: object) -> dict:
-    config = copy.deepcopy(TINY)
+def keys_of(schema: dict, block: dict, prefix: str = "") -> set[str]:
+    """All keys of the configuration that hold a value, from the schema."""
+    found = set()
+    for name, about in block["properties"].items():
+        kinds = [about, *about.get("anyOf", [])]
+        named = {"gpt": "tiny", "settings": "k3-t1"}.get(name)
+        if named:
+            kinds, name = list(about["patternProperties"].values()), f"{name}.{named}"
+        inner = [kind["$ref"].split("/")[-1] for kind in kinds if "$ref" in kind]
+        for reference in inner:
+            found |= keys_of(schema, schema["$defs"][reference], f"{prefix}{name}.")
+        if not inner:
+            found.add(prefix + name)
+    return found
+
+
+def test_every_key_is_in_the_table():
+    schema = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
+    assert keys_of(schema, schema) == set(STALE) | set(NOT_COMPARED)
+
+
+def changed(path: str, value: object, config: dict = TINY) -> dict:
+    config = copy.deepcopy(config)
     *parents, last = path.split(".")
     block = config
     for name in parents:
@@ -141,11 +239,21 @@ def changed(path: str, value: object) -> dict:
 
 @pytest.mark.parametrize("key", STALE)
 def test_change_reruns_exactly(key, run):
-    value, rules, counts = STALE[key]
-    found = stale(run, changed(key, value))
-    if rules is not None:
-        assert set(found) == rules
-    assert counts.items() <= found.items()
+    value, rules, *needed = STALE[key]
+    if value == "TRAIN SHAPE":
+        shapes = pd.read_parquet(run / RESULTS / "shapes.parquet")
+        value = shapes[shapes.split == "train"].shape_id.iloc[0]
+    config = changed(key, value)
+    for other, its_value in (needed[0] if needed else {}).items():
+        config = changed(other, its_value, config)
+    assert set(stale(run, config)) == rules
+
+
+def test_how_many_run_again(run):
+    one = {"sample_gpt": 1, "extract": 1, "score": 1, "report": 1}
+    assert one.items() <= stale(run, changed("sampling.settings.k3-t1.temperature", 0.7)).items()
+    all_rows = {"extract": 4, "score": 4}
+    assert all_rows.items() <= stale(run, changed("extract.resolution", 25)).items()
 
 
 def test_nothing_to_do(run):

@@ -1,7 +1,7 @@
 rule clouds:
     input:
         shapes=rules.list_shapes.output,
-        checked=rules.shapes.output.shapes,
+        checked=ancient(rules.shapes.output.shapes),
         sdf=lambda wildcards: [
             f"{RESULTS}/sdf/{shape.shape_id}.npz"
             for shape in SHAPES

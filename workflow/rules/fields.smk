@@ -88,7 +88,7 @@ rule weights:
     input:
         fields=fitted_fields,
         shapes=rules.list_shapes.output,
-        checked=rules.shapes.output.shapes,
+        checked=ancient(rules.shapes.output.shapes),
         template=rules.template.output,
     output:
         f"{RESULTS}/weights.parquet",
