@@ -17,6 +17,9 @@ import pytest
 import trimesh
 import yaml
 
+from nefgpt.dataset import split_of
+from nefgpt.procedural import shape_id
+
 ROOT = Path(__file__).parents[2]
 TINY = yaml.safe_load((ROOT / "config/tiny.yaml").read_text())
 RESULTS = Path("results/tiny")
@@ -80,8 +83,8 @@ def test_contracts(run):
     assert ",".join(metrics.columns) == columns
     rows = ["train-meshes", "train-fields", "quantised-train-fields", "gaussian", "tiny"]
     assert list(dict.fromkeys(metrics.method)) == rows
-    for shape_id in shapes.shape_id:
-        assert (results / f"sdf/{shape_id}.npz").exists()
+    for name in shapes.shape_id:
+        assert (results / f"sdf/{name}.npz").exists()
     for name in ("rejected.tsv", "codebook.safetensors", "tables/table2.tex", "figures/losses.svg"):
         assert (results / name).exists(), name
     samples = results / "samples/tiny/k3-t1"
@@ -275,9 +278,13 @@ def test_new_setting_samples_only_itself(run):
 
 
 def test_added_mesh_fits_that_mesh(run):
-    found = stale(run, changed("dataset.n_shapes", 15))
-    added = {"sdf": 1, "shapes": 1, "fit": 1, "weights": 1, "list_shapes": 1}
-    assert added.items() <= found.items(), "the aggregates, and the one new shape"
+    config = changed("dataset.n_shapes", 16)
+    splits = [split_of(shape_id(0, i), TINY["dataset"]["split"], seed=0) for i in (14, 15)]
+    fits = sum(split != "test" for split in splits)
+    assert fits > 0
+    found = stale(run, config)
+    added = {"sdf": 2, "shapes": 1, "fit": fits, "weights": 1, "list_shapes": 1}
+    assert added.items() <= found.items(), "the new shapes, and the aggregates"
     assert not {"template", "procedural"} & set(found)
 
 

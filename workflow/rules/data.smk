@@ -19,7 +19,11 @@ rule list_shapes:
     conda:
         "../envs/core.yaml"
     params:
-        options=options(dataset=CONFIG["dataset"], results=RESULTS, seed=CONFIG["seed"]),
+        options=options(
+            dataset=without(CONFIG["dataset"], "max_rejected_fraction"),
+            results=RESULTS,
+            seed=CONFIG["seed"],
+        ),
         shapes=SHAPE_LIST_HASH,
     shell:
         "python -m nefgpt.dataset list {params.options} --out {output} > {log} 2>&1"
@@ -77,7 +81,6 @@ rule shapes:
         sdf=[f"{RESULTS}/sdf/{shape.shape_id}.npz" for shape in SHAPES],
     output:
         shapes=f"{RESULTS}/shapes.parquet",
-        rejected=f"{RESULTS}/rejected.tsv",
     log:
         f"{RESULTS}/logs/shapes.log",
     priority: 20
@@ -90,8 +93,10 @@ rule shapes:
         options=options(
             max_rejected_fraction=CONFIG["dataset"]["max_rejected_fraction"],
             sdf_dir=f"{RESULTS}/sdf",
+            # Not an output: Snakemake would delete it when the job stops the run for its sake.
+            rejected_out=f"{RESULTS}/rejected.tsv",
         ),
         version=version("sdf"),
     shell:
         "python -m nefgpt.sdf collect --shapes {input.shapes} --shapes-out {output.shapes}"
-        " --rejected-out {output.rejected} {params.options} > {log} 2>&1"
+        " {params.options} > {log} 2>&1"
