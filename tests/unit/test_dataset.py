@@ -42,15 +42,21 @@ def test_ids_are_safe(text):
 
 
 def test_both_shapenet_layouts(tmp_path):
-    for i in range(10):
+    for i in range(20):
         touch(tmp_path / "02691156" / f"v1-{i}" / "model.obj")
         touch(tmp_path / "02691156" / f"v2-{i}" / "models" / "model_normalized.obj")
     shapes = list_shapes(block(kind="shapenet", root=str(tmp_path)), Path("r"), 0)
-    assert len(shapes) == 20
+    assert len(shapes) == 40
     assert all(Path(shape.path).exists() for shape in shapes)
     assert set(template_shapes(shapes, 3, 0)) < {s.shape_id for s in shapes if s.split == "train"}
     with pytest.raises(InputError, match="one synset"):
         list_shapes(block(kind="shapenet", root=str(tmp_path / "02691156")), Path("r"), 0)
+
+
+def test_empty_split_is_named(tmp_path):
+    touch(tmp_path / "a.obj")
+    with pytest.raises(InputError, match=r"the \w+ split is empty"):
+        list_shapes(block(kind="folder", root=str(tmp_path)), Path("r"), 0)
 
 
 def test_equal_names_in_a_folder_get_distinct_ids(tmp_path):
