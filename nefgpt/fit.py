@@ -118,7 +118,8 @@ def fit_fields(
             corrected = mean / (1 - 0.9 ** (step + 1))
             scale = (square / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-8)
             free -= current * corrected / scale
-            average = free.detach().clone() if step == 0 else average.lerp(free, 1 - decay)
+            if decay:
+                average = free.detach().clone() if step == 0 else average.lerp(free, 1 - decay)
     with torch.no_grad():
         result = average if decay else free.detach()
         result = result if basis is None else anchor + result @ basis

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +100,23 @@ def read_clouds(path: Path) -> np.ndarray:
     if clouds.ndim != 3 or not len(clouds):
         raise InputError(f"{path} holds no clouds (shape {clouds.shape}); delete it and run again")
     return clouds
+
+
+def read_table(path: str | Path, columns: Iterable[str]):
+    """A CSV file as a pandas frame of text (ids may look like numbers) that has `columns`.
+
+    Raises
+    ------
+    InputError
+        naming the file when it is missing, broken or lacks a column.
+    """
+    import pandas as pd  # fits read no tables, and start sooner without it
+
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise InputError(f"{path} lacks the columns {missing}; delete it and run again")
+    return frame

@@ -12,7 +12,7 @@ import yaml
 from nefgpt import cli, figures, report, tables
 from nefgpt.config import validate
 from nefgpt.errors import InputError
-from nefgpt.io import read_json
+from nefgpt.io import read_json, read_table
 
 # Rule to the rules whose output it takes, as in workflow/rules.
 NEEDS = {
@@ -53,18 +53,6 @@ def _config(results: Path) -> dict:
     return validate(read_json(results / "config.json"))
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A CSV file as text (ids may look like numbers), with the columns it must have."""
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise InputError(f"{path} lacks the columns {missing}; delete it and run again")
-    return frame
-
-
 def _parquet(path: Path) -> pd.DataFrame:
     """The plain columns of a Parquet file."""
     try:
@@ -101,8 +89,10 @@ def samples_of(results: Path, row: str, setting: str) -> pd.DataFrame:
         shape's id, empty when invalid) and `distance` (Chamfer × 100, NaN when invalid).
     """
     folder = results / "samples" / row / setting
-    surfaces = _read(folder / "surfaces.csv", ["sample", "shape_id", "valid"])
-    nearest = _read(folder / "nearest.csv", ["sample", "valid", "nearest_shape_id", "chamfer_x100"])
+    surfaces = read_table(folder / "surfaces.csv", ["sample", "shape_id", "valid"])
+    nearest = read_table(
+        folder / "nearest.csv", ["sample", "valid", "nearest_shape_id", "chamfer_x100"]
+    )
     for column in ("sample", "valid"):
         if surfaces[column].tolist() != nearest[column].tolist():
             raise InputError(

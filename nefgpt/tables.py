@@ -9,7 +9,7 @@ import pandas as pd
 
 from nefgpt import cli
 from nefgpt.errors import InputError
-from nefgpt.io import write_text
+from nefgpt.io import read_table, write_text
 
 COLUMNS = ("method", "setting", "metric", "value", "seed", "n_generated", "n_reference")
 # Metric name to its heading; both fix the order of the columns, others come behind.
@@ -59,13 +59,7 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
     InputError
         naming the file, when it is missing, empty or broken.
     """
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise InputError(f"{path} lacks the columns {missing}; delete it and run again")
+    frame = read_table(path, COLUMNS)
     if frame.empty:
         raise InputError(f"{path} has no rows; delete it and run again")
     # A value may be NaN (an empty cell: a distance without any valid sample), but not text.
