@@ -1,57 +1,77 @@
-"""Evaluation clouds of real meshes: the reference set, and the ladder's first row."""
+"""What the metrics compare of real signals: the reference set, and the ladder's first row."""
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
-from nefgpt import cli
+from nefgpt import cli, signals
 from nefgpt.errors import InputError
-from nefgpt.extract import N_POINTS, normalise_cloud
-from nefgpt.io import atomic_path, load_sdf, read_clouds, read_json, write_json
+from nefgpt.io import atomic_path, load_signal, read_clouds, read_json, read_table, write_text
 from nefgpt.sample import choose_train
 
+COLUMNS = ("sample", "shape_id", "label", "valid")
 
-def gather(shapes: list[str], sdf_dir: Path) -> tuple[list[str], np.ndarray]:
-    """Ids and clouds float32 [n, N_POINTS, 3] of the shapes that were not rejected."""
-    ids, clouds = [], []
-    for shape_id in tqdm(shapes, desc="clouds", unit="shape", mininterval=1):
-        cloud = load_sdf(sdf_dir / f"{shape_id}.npz")
-        if not cloud["rejected"]:
-            ids.append(shape_id)
-            clouds.append(normalise_cloud(cloud["surface"][:N_POINTS]))
-    if not ids:
+
+def gather(rows: list, signal_dir: Path, kind: signals.Kind) -> tuple[pd.DataFrame, np.ndarray]:
+    """Table (of `COLUMNS`) and array float32 [n, ...] of the signals that were not rejected.
+
+    Parameters
+    ----------
+    rows : [shape id, split, label] per signal.
+
+    Raises
+    ------
+    InputError
+        when none can be used, or when they differ in size.
+    """
+    kept, arrays = [], []
+    for shape_id, _, label in tqdm(rows, desc="clouds", unit="signal", mininterval=1):
+        signal = load_signal(signal_dir / f"{shape_id}.npz")
+        if not signal["rejected"]:
+            kept.append([len(kept), shape_id, label, True])
+            arrays.append(kind.real(signal))
+    if not kept:
         raise InputError("every shape of this split was rejected; see rejected.tsv")
-    return ids, np.stack(clouds)
+    sizes = {array.shape: row[1] for array, row in zip(arrays, kept, strict=True)}
+    if len(sizes) > 1:
+        found = ", ".join(f"{name} {size}" for size, name in sizes.items())
+        raise InputError(f"all inputs must have one size, but: {found}")
+    return pd.DataFrame(kept, columns=COLUMNS), np.stack(arrays)
 
 
 def main() -> None:
     """Command line: clouds of one split, or a seeded choice of clouds that exist."""
     parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.clouds", description="Point clouds of real shapes for evaluation."
+        prog="python -m nefgpt.clouds", description="What the metrics compare of real signals."
     )
-    parser.add_argument("--out", type=Path, required=True, help=".npy; ids go beside it as .json")
+    parser.add_argument("--out", type=Path, required=True, help=".npy")
+    parser.add_argument("--table", type=Path, required=True, help="CSV, a row per cloud")
     commands = parser.add_subparsers(dest="command", required=True)
-    split = commands.add_parser("split", help="clouds of all usable shapes of one split")
+    split = commands.add_parser("split", help="clouds of all usable inputs of one split")
     split.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
     split.add_argument("--split", required=True)
-    split.add_argument("--sdf-dir", type=Path, required=True)
+    split.add_argument("--signal-dir", type=Path, required=True)
+    split.add_argument("--kind", choices=["shapes", "images"], required=True)
     choose = commands.add_parser("choose", help="a seeded choice of a file of clouds")
-    choose.add_argument("--clouds", type=Path, required=True, help=".npy with its .json")
+    choose.add_argument("--clouds", type=Path, required=True, help=".npy with its .csv")
     choose.add_argument("--n-samples", type=int, required=True)
     choose.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.command == "split":
-        wanted = [row[0] for row in list(read_json(args.shapes)) if row[1] == args.split]
-        ids, clouds = gather(wanted, args.sdf_dir)
+        wanted = [row for row in list(read_json(args.shapes)) if row[1] == args.split]
+        table, clouds = gather(wanted, args.signal_dir, signals.named(args.kind))
     else:
-        ids, clouds = list(read_json(args.clouds.with_suffix(".json"))), read_clouds(args.clouds)
-        chosen = choose_train(len(ids), args.n_samples, args.seed)
-        ids, clouds = [ids[i] for i in chosen], clouds[chosen]
+        table = read_table(args.clouds.with_suffix(".csv"), COLUMNS)
+        chosen = choose_train(len(table), args.n_samples, args.seed)
+        table, clouds = table.iloc[chosen], read_clouds(args.clouds)[chosen]
+        table = table.assign(sample=range(len(table)))
     with atomic_path(args.out) as temporary:
         np.save(temporary, clouds)
-    write_json(args.out.with_suffix(".json"), ids)
+    labels = pd.to_numeric(table["label"]).astype("Int64")
+    write_text(args.table, table.assign(label=labels).to_csv(index=False))
 
 
 if __name__ == "__main__":

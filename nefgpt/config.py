@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nefgpt import cli
+from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import write_json
 
@@ -50,9 +51,9 @@ class SplitFiles(Block):
 
 
 class Dataset(Block):
-    """Where the meshes come from."""
+    """Where the meshes or images come from."""
 
-    kind: Literal["procedural", "shapenet", "folder"] = "procedural"
+    kind: Literal["procedural", "shapenet", "folder", "digits", "mnist"] = "procedural"
     root: str | None = None
     synset: str | None = None
     n_shapes: Positive | None = None
@@ -64,8 +65,9 @@ class Dataset(Block):
     def _needs(self):
         if self.kind == "procedural" and self.n_shapes is None:
             raise ValueError("kind procedural needs n_shapes")
-        if self.kind != "procedural" and self.root is None:
-            raise ValueError(f"kind {self.kind} needs root, the folder of the meshes")
+        if self.kind not in ("procedural", "digits") and self.root is None:
+            what = "images" if self.kind == "mnist" else "meshes"
+            raise ValueError(f"kind {self.kind} needs root, the folder of the {what}")
         return self
 
 
@@ -83,15 +85,15 @@ class Sdf(Block):
 class FieldBlock(Block):
     """The field's specification; see nefgpt.field.FieldSpec."""
 
-    in_dim: Literal[3] = 3
+    in_dim: Literal[2, 3] = 3
     octaves: Annotated[int, Field(ge=0, le=10)] = 2
     include_input: bool = True
     frequency: Annotated[float, Field(gt=0)] = 2 * math.pi
     hidden: Annotated[list[Positive], Field(min_length=1, max_length=16)] = [16, 16, 16]
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     output_bias: bool = False
-    output_activation: Literal["tanh", "none"] = "tanh"
-    target: Literal["sdf", "occupancy"] = "sdf"
+    output_activation: Literal["tanh", "sigmoid", "none"] = "tanh"
+    target: Literal["sdf", "occupancy", "brightness"] = "sdf"
     sdf_scale: Annotated[float, Field(gt=0)] = 0.02
     offset: Annotated[float, Field(ge=-0.05, le=0.05)] = 0.004
 
@@ -161,6 +163,7 @@ class Gpt(Block):
     jitter: Share = 0.0
     mix: Share = 0.0
     label_smoothing_width: Annotated[float, Field(ge=0)] = 0.0
+    class_dropout: Share = 0.0
     precision: Literal["auto", "float32", "bf16"] = "auto"
 
     @model_validator(mode="after")
@@ -170,7 +173,7 @@ class Gpt(Block):
         return self
 
 
-ROWS = ("train-meshes", "train-fields", "quantised-train-fields", "gaussian")
+ROWS = ("train-meshes", "train-images", "train-fields", "quantised-train-fields", "gaussian")
 
 
 class Setting(Block):
@@ -179,6 +182,7 @@ class Setting(Block):
     top_k: Positive | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     temperature: Annotated[float, Field(ge=0)] = 1.0
+    guidance: Annotated[float, Field(ge=0)] | None = None
 
 
 class Sampling(Block):
@@ -208,6 +212,25 @@ class Evaluation(Block):
     n_samples: Positive | None = None
 
 
+class Classifier(Block):
+    """The classifier that says whether a sample shows its class; used where there are labels."""
+
+    epochs: Positive = 30
+    batch_size: Positive = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class Tuning(Block):
+    """A grid of sampling settings, compared on the val split."""
+
+    model: Name
+    n_samples: Positive
+    top_k: Annotated[list[Positive | None], Field(min_length=1)] = [None]
+    top_p: Annotated[list[Annotated[float, Field(gt=0, le=1)] | None], Field(min_length=1)] = [None]
+    temperature: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [1.0]
+    guidance: Annotated[list[Annotated[float, Field(ge=0)] | None], Field(min_length=1)] = [None]
+
+
 class Config(Block):
     """The whole configuration of one run."""
 
@@ -224,12 +247,24 @@ class Config(Block):
     gaussian: Gaussian = Gaussian()
     extract: Extract = Extract()
     evaluation: Evaluation = Evaluation()
+    classifier: Classifier = Classifier()
+    tuning: Tuning | None = None
 
     @model_validator(mode="after")
     def _names(self):
         taken = sorted(set(self.gpt) & set(ROWS))
         if taken:
             raise ValueError(f"gpt.{taken[0]}: this name is a row of the ladder; choose another")
+        if self.tuning and self.tuning.model not in self.gpt:
+            raise ValueError(f"tuning.model = {self.tuning.model!r}: there is no such entry in gpt")
+        return self
+
+    @model_validator(mode="after")
+    def _signal(self):
+        images = self.dataset.kind in IMAGE_KINDS
+        if images != (self.field.in_dim == 2) or images != (self.field.target == "brightness"):
+            wanted = "in_dim: 2, target: brightness" if images else "in_dim: 3, target: sdf"
+            raise ValueError(f"dataset.kind {self.dataset.kind} needs field: {{{wanted}}}")
         return self
 
 

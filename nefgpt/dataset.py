@@ -16,18 +16,26 @@ from nefgpt.errors import InputError
 from nefgpt.io import write_json
 
 MESHES_PER_PACK = 16
+IMAGES_PER_PACK = 256
+DIGITS = "scikit-learn digits"
+IMAGE_SUFFIX = ".png"
+IMAGE_KINDS = ("digits", "mnist")
 SUFFIXES = {".obj", ".off", ".ply", ".stl", ".glb"}
 SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """One input shape; `pack` numbers the job that generates it (procedural shapes only)."""
+    """One input: a mesh, or an image as FILE or FILE#NUMBER.
+
+    `pack` numbers the job that makes it (procedural shapes and images), `label` is its class.
+    """
 
     shape_id: str
     path: str
     split: str
     pack: int | None = None
+    label: int | None = None
 
 
 def hash_unit(seed: int, text: str) -> float:
@@ -53,12 +61,12 @@ def safe_id(relative: Path) -> str:
     return f"x{text}" if text[0] in ".-" else text
 
 
-def _folder(root: Path) -> dict[str, Path]:
+def _folder(root: Path, suffixes: set[str]) -> dict[str, Path]:
     paths = sorted(
         Path(folder, name)
         for folder, _, names in os.walk(root)
         for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES
+        if os.path.splitext(name)[1].lower() in suffixes
     )
     found: dict[str, list[Path]] = {}
     for path in paths:
@@ -107,8 +115,57 @@ def _split_lists(files: dict[str, str]) -> dict[str, str]:
     return splits
 
 
+def _digits() -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+    from sklearn.datasets import load_digits
+
+    labels = {f"digit-{i:04}": int(label) for i, label in enumerate(load_digits().target)}
+    return {name: f"{DIGITS}#{i}" for i, name in enumerate(labels)}, labels, {}
+
+
+def _idx(root: Path) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+    """Images of MNIST's IDX files; those of the published test files are marked."""
+    from nefgpt.idx import read_idx
+
+    paths, labels, published = {}, {}, {}
+    for part, prefix in (("train", "train"), ("test", "t10k")):
+        files = []
+        for what in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+            found = [p for p in root.glob(f"{prefix}-{what}*") if p.suffix in ("", ".gz")]
+            if not found:
+                raise InputError(f"dataset.root = {root}: there is no {prefix}-{what}[.gz]")
+            files.append(min(found))
+        for i, label in enumerate(read_idx(files[1])):
+            name = f"{part}-{i:05}"
+            paths[name], labels[name] = f"{files[0]}#{i}", int(label)
+            if part == "test":
+                published[name] = "test"
+    return paths, labels, published
+
+
+def _png_classes(root: Path) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+    """PNG files whose first folder under `root` names their class, classes in sorted order."""
+    paths = _folder(root, {IMAGE_SUFFIX})
+    folders = {name: path.relative_to(root).parts[0] for name, path in paths.items()}
+    for path in paths.values():
+        if path.parent == root:
+            raise InputError(f"{path} is in no subfolder, which would name its class")
+    order = {folder: i for i, folder in enumerate(sorted(set(folders.values())))}
+    labels = {name: order[folder] for name, folder in folders.items()}
+    return {name: str(path) for name, path in paths.items()}, labels, {}
+
+
+def _images(dataset: dict) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+    """Sources, labels and (where they are published) splits of images by id."""
+    if dataset["kind"] == "digits":
+        return _digits()
+    root = Path(dataset["root"])
+    if not root.is_dir():
+        raise InputError(f"dataset.root = {root}: there is no such folder")
+    return _idx(root) if any(root.glob("*-ubyte*")) else _png_classes(root)
+
+
 def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
-    """All shapes of a run, sorted by id.
+    """All inputs of a run, sorted by id.
 
     Raises
     ------
@@ -116,7 +173,13 @@ def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
         for a missing folder, no shape, or an empty split.
     """
     packs: dict[str, int] = {}
-    if dataset["kind"] == "procedural":
+    labels: dict[str, int] = {}
+    published: dict[str, str] = {}
+    paths: dict
+    images = dataset["kind"] in IMAGE_KINDS
+    if images:
+        paths, labels, published = _images(dataset)
+    elif dataset["kind"] == "procedural":
         from nefgpt.procedural import SYNSET, shape_id
 
         ids = [shape_id(seed, i) for i in range(dataset["n_shapes"])]
@@ -128,19 +191,26 @@ def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
         if not root.is_dir():
             raise InputError(f"dataset.root = {root}: there is no such folder")
         shapenet = dataset["kind"] == "shapenet"
-        paths = _shapenet(root, dataset["synset"]) if shapenet else _folder(root)
-        if not paths:
-            raise InputError(f"dataset.root = {root}: no meshes found")
-        if dataset["n_shapes"]:
-            kept = sorted(paths, key=lambda name: hash_unit(seed, f"cap {name}"))
-            paths = {name: paths[name] for name in kept[: dataset["n_shapes"]]}
+        paths = _shapenet(root, dataset["synset"]) if shapenet else _folder(root, SUFFIXES)
+    if not paths:
+        what = "images" if images else "meshes"
+        raise InputError(f"dataset.root = {dataset['root']}: no {what} found")
+    if dataset["n_shapes"] and not packs:
+        kept = sorted(paths, key=lambda name: hash_unit(seed, f"cap {name}"))
+        paths = {name: paths[name] for name in kept[: dataset["n_shapes"]]}
+    if images:
+        packs = {name: i // IMAGES_PER_PACK for i, name in enumerate(sorted(paths))}
     if dataset["split_files"]:
         listed = _split_lists(dataset["split_files"])
         splits = {name: listed[name] for name in paths if name in listed}
     else:
-        splits = {name: split_of(name, dataset["split"], seed) for name in paths}
+        splits = {
+            name: published.get(name) or split_of(name, _shares(dataset["split"], published), seed)
+            for name in paths
+        }
     shapes = [
-        Shape(name, str(paths[name]), splits[name], packs.get(name)) for name in sorted(splits)
+        Shape(name, str(paths[name]), splits[name], packs.get(name), labels.get(name))
+        for name in sorted(splits)
     ]
     for name in SPLITS:
         if not any(shape.split == name for shape in shapes):
@@ -148,6 +218,16 @@ def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
                 f"the {name} split is empty: add shapes or change dataset.split(_files)"
             )
     return shapes
+
+
+def _shares(shares: dict[str, float], published: dict[str, str]) -> dict[str, float]:
+    """Shares of train and val alone, where the data come with a test split."""
+    if not published:
+        return shares
+    rest = shares["train"] + shares["val"]
+    if not rest:
+        raise InputError("dataset.split leaves nothing to train and val")
+    return {"train": shares["train"] / rest, "val": shares["val"] / rest, "test": 0.0}
 
 
 def template_shapes(
@@ -201,7 +281,7 @@ def main() -> None:
         write_json(args.out, cli.json_argument(args.config))
         return
     shapes = list_shapes(cli.json_argument(args.dataset), args.results, args.seed)
-    write_json(args.out, [[shape.shape_id, shape.split, None] for shape in shapes])
+    write_json(args.out, [[shape.shape_id, shape.split, shape.label] for shape in shapes])
 
 
 if __name__ == "__main__":

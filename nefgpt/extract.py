@@ -1,164 +1,100 @@
-"""Fields to surfaces: grid evaluation, marching cubes, meshes and point clouds."""
+"""Decode fields: the meshes or images they hold, and what the metrics compare."""
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 from tqdm import tqdm
 
-from nefgpt import cli
-from nefgpt.field import FieldSpec, evaluate_grid
-from nefgpt.io import atomic_path, load_sdf, stable_seed, write_text
-
-N_POINTS = 2048  # per cloud, DESIGN.md section 3
-
-
-@dataclasses.dataclass
-class Surface:
-    """A triangle mesh in field coordinates.
-
-    Attributes
-    ----------
-    vertices : float64 [V, 3].
-    faces : int64 [F, 3], counter-clockwise seen from outside.
-    n_components : connected parts before small ones were dropped.
-    """
-
-    vertices: np.ndarray
-    faces: np.ndarray
-    n_components: int
-
-    @property
-    def valid(self) -> bool:
-        """Whether there is a surface with a positive area."""
-        return len(self.faces) > 0 and bool(self._areas().sum() > 0)
-
-    def _areas(self) -> np.ndarray:
-        a, b, c = (self.vertices[self.faces[:, i]] for i in range(3))
-        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-
-    def sample(self, n: int, seed: int) -> np.ndarray:
-        """Area-uniform points, float32 [n, 3]."""
-        rng = np.random.default_rng(seed)
-        cumulative = np.cumsum(self._areas())
-        chosen = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
-        chosen = np.minimum(chosen, len(self.faces) - 1)
-        root, v = np.sqrt(rng.random((n, 1))), rng.random((n, 1))
-        a, b, c = (self.vertices[self.faces[chosen, i]] for i in range(3))
-        return (a * (1 - root) + b * root * (1 - v) + c * root * v).astype(np.float32)
+from nefgpt import cli, weights
+from nefgpt.errors import InputError
+from nefgpt.io import atomic_path, read_clouds, stable_seed, write_text
+from nefgpt.signals import kind_of
 
 
-def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Level set of a corner-exact grid over [-0.5, 0.5]^3, closed at the cube's border."""
-    import mcubes
-
-    padded = np.pad(grid, 1, constant_values=1.0)
-    vertices, faces = mcubes.marching_cubes(padded, level)
-    vertices = (vertices - 1) / (len(grid) - 1) - 0.5
-    return vertices, faces.astype(np.int64)[:, ::-1]
-
-
-def surface(
-    spec: FieldSpec,
-    field: Tensor,
-    resolution: int,
-    min_component: float = 0.0,
-    level: float = 0.0,
-) -> Surface:
-    """Extract the surface of one field [W].
+def decode_all(
+    fields: weights.Fields,
+    settings: dict,
+    seed: int,
+    size: tuple[int, ...],
+    out_dir: Path | None = None,
+    signal_dir: Path | None = None,
+) -> tuple[np.ndarray, list[dict]]:
+    """Decode a table of fields; write the meshes or images when there is an `out_dir`.
 
     Parameters
     ----------
-    resolution : grid samples per axis.
-    min_component : drop connected parts with fewer faces than this share of the largest.
-    level : signed distance, in field units, of the surface that is extracted; a little above
-        zero keeps parts that are thinner than a grid cell.
+    size : shape of what is compared of one signal.
+    signal_dir : for fields of real signals: where `<shape_id>.npz` lie.
+
+    Returns
+    -------
+    compared : float32 [n, *size]; NaN where a field holds no signal.
+    rows : one dict per field for samples.csv.
     """
-    grid = evaluate_grid(spec, field, resolution)
-    if not np.isfinite(grid).all():
-        return Surface(np.zeros((0, 3)), np.zeros((0, 3), np.int64), 0)
-    vertices, faces = marching_cubes(grid, spec.surface_level(level))
-    if not len(faces):
-        return Surface(vertices, faces, 0)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
-    n_components, part = connected_components(graph, directed=False)
-    part_of_face = part[faces[:, 0]]
-    sizes = np.bincount(part_of_face, minlength=n_components)
-    faces = faces[sizes[part_of_face] >= min_component * sizes.max()]
-    used, index = np.unique(faces, return_inverse=True)
-    return Surface(vertices[used], index.reshape(faces.shape), n_components)
-
-
-def normalise_cloud(points: np.ndarray) -> np.ndarray:
-    """Centre on the mean, divide by the standard deviation of all coordinates."""
-    points = points - points.mean(axis=0)
-    return (points / points.std()).astype(np.float32)
+    kind = kind_of(fields.spec)
+    compared, rows = np.full((len(fields.weights), *size), np.nan, np.float32), []
+    for i, field in enumerate(tqdm(fields.weights, desc="decode", unit="field", mininterval=1)):
+        name, label = fields.shape_ids[i], fields.labels[i]
+        source = signal_dir / f"{name}.npz" if signal_dir else None
+        found = kind.decode(
+            fields.spec, torch.from_numpy(field), settings, stable_seed(seed, i), size, source
+        )
+        valid = found.compared is not None
+        if valid:
+            compared[i] = found.compared
+        if valid and out_dir is not None:
+            folder, suffix = kind.FILES
+            with atomic_path(out_dir / folder / f"{i}{suffix}") as temporary:
+                found.save(temporary)
+        rows.append({"sample": i, "shape_id": name, "label": label, "valid": valid, **found.about})
+    return compared, rows
 
 
 def extract_all(
-    fields: Path, out_dir: Path, settings: dict, seed: int, sdf_dir: Path | None = None
+    fields: Path,
+    out_dir: Path,
+    settings: dict,
+    seed: int,
+    reference: Path,
+    signal_dir: Path | None = None,
 ) -> None:
-    """Write `meshes/<i>.ply`, `clouds.npy` [n, N_POINTS, 3] and `surfaces.csv`.
+    """Write `meshes/<i>.ply` or `images/<i>.png`, `clouds.npy` and `samples.csv`.
 
     A field without a surface keeps its row: NaN in the clouds, `valid` false in the CSV.
-
-    Parameters
-    ----------
-    sdf_dir : for fields of real shapes: `<shape_id>.npz` here says how to go back to the mesh's
-        own units. Generated fields have no others than field coordinates.
     """
-    # Fits need no tables and no mesh files, and start sooner without their packages.
     import pandas as pd
-    import trimesh
-
-    from nefgpt import weights
 
     table = weights.read_fields(fields)
-    (out_dir / "meshes").mkdir(parents=True, exist_ok=True)
-    for old in (out_dir / "meshes").glob("*.ply"):
+    folder, suffix = kind_of(table.spec).FILES
+    (out_dir / folder).mkdir(parents=True, exist_ok=True)
+    for old in (out_dir / folder).glob(f"*{suffix}"):
         old.unlink()
-    clouds, rows = np.full((len(table.weights), N_POINTS, 3), np.nan, np.float32), []
-    for i, field in enumerate(tqdm(table.weights, desc="surfaces", unit="field", mininterval=1)):
-        found = surface(table.spec, torch.from_numpy(field), **settings)
-        row = {"sample": i, "shape_id": table.shape_ids[i], "valid": found.valid}
-        row |= {"n_components": found.n_components, "n_faces": len(found.faces)}
-        if found.valid:
-            vertices = found.vertices
-            if sdf_dir is not None:
-                frame = load_sdf(sdf_dir / f"{table.shape_ids[i]}.npz", only=("center", "scale"))
-                vertices = vertices / frame["scale"] + frame["center"]
-            mesh = trimesh.Trimesh(vertices, found.faces, process=False)
-            row["watertight"] = bool(mesh.is_watertight)
-            clouds[i] = normalise_cloud(found.sample(N_POINTS, stable_seed(seed, i)))
-            with atomic_path(out_dir / "meshes" / f"{i}.ply") as temporary:
-                mesh.export(temporary)
-        else:
-            row["watertight"] = False
-        rows.append(row)
+    size = read_clouds(reference).shape[1:]
+    if len(size) != 2:
+        raise InputError(f"{reference} holds no signals to compare with; delete it and run again")
+    compared, rows = decode_all(table, settings, seed, size, out_dir, signal_dir)
     with atomic_path(out_dir / "clouds.npy") as temporary:
-        np.save(temporary, clouds)
-    write_text(out_dir / "surfaces.csv", pd.DataFrame(rows).to_csv(index=False))
+        np.save(temporary, compared)
+    write_text(out_dir / "samples.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
 def main() -> None:
-    """Command line of the extraction."""
+    """Command line of the decoding."""
     parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.extract", description="Turn fields into meshes and point clouds."
+        prog="python -m nefgpt.extract",
+        description="Turn fields into meshes and point clouds, or into images.",
     )
     parser.add_argument("--fields", type=Path, required=True, help="fields.parquet")
+    parser.add_argument("--reference", type=Path, required=True, help="clouds.npy of real signals")
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--settings", required=True, help="extract block, JSON or @file")
-    parser.add_argument("--sdf-dir", type=Path, help="write meshes in the units of these shapes")
+    parser.add_argument("--signal-dir", type=Path, help="write meshes in the units of these shapes")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     settings = cli.json_argument(args.settings)
-    extract_all(args.fields, args.out_dir, settings, args.seed, args.sdf_dir)
+    extract_all(args.fields, args.out_dir, settings, args.seed, args.reference, args.signal_dir)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class FieldSpec:
     output_bias : whether the output layer has a bias.
     output_activation : "tanh", "sigmoid" or "none".
     target : "sdf" regresses tanh((sdf - offset) / sdf_scale), "occupancy" the sign of
-        sdf - offset; both are negative inside.
+        sdf - offset; both are negative inside. "brightness" regresses an image's values.
     sdf_scale : distance, in field units, at which the truncated target saturates.
     offset : distance in field units by which the fitted shape is thickened.
     """
@@ -49,7 +49,7 @@ class FieldSpec:
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     output_bias: bool = False
     output_activation: Literal["tanh", "sigmoid", "none"] = "tanh"
-    target: Literal["sdf", "occupancy"] = "sdf"
+    target: Literal["sdf", "occupancy", "brightness"] = "sdf"
     sdf_scale: float = 0.02
     offset: float = 0.004
 
@@ -101,11 +101,13 @@ class FieldSpec:
             raise InputError(f"unknown keys in the field specification: {sorted(unknown)}")
         return cls(**{**values, "hidden": tuple(values.get("hidden", cls.hidden))})
 
-    def target_of(self, sdf: Tensor) -> Tensor:
-        """The value that the field is trained to have where the signed distance is `sdf`."""
+    def target_of(self, values: Tensor) -> Tensor:
+        """What the field is trained to be where the signal (distance, brightness) is `values`."""
+        if self.target == "brightness":
+            return values
         if self.target == "occupancy":
-            return torch.where(sdf < self.offset, -1.0, 1.0)
-        return torch.tanh((sdf - self.offset) / self.sdf_scale)
+            return torch.where(values < self.offset, -1.0, 1.0)
+        return torch.tanh((values - self.offset) / self.sdf_scale)
 
     def surface_level(self, distance: float = 0.0) -> float:
         """The field's value at a signed distance (field units): undoes `offset` for "sdf".

@@ -1,4 +1,4 @@
-"""Fit fields to SDF point clouds, every one from the template.
+"""Fit fields to signals sampled at points, every one from the template.
 
 `fit_fields` fits any number of fields as one stacked problem; a job with one field runs the
 same code as a pack of many.
@@ -17,15 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from nefgpt import cli, extract
+from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, evaluate, flatten, unflatten
-from nefgpt.io import atomic_path, load_sdf, sha256_of, stable_seed, write_json
+from nefgpt.io import atomic_path, load_signal, sha256_of, stable_seed, write_json
+from nefgpt.signals import kind_of
 from nefgpt.versions import VERSIONS
 
 log = logging.getLogger(__name__)
-
-HELD_OUT = 10  # every tenth point is kept from training and measures the fit
 
 
 def device() -> torch.device:
@@ -38,10 +37,17 @@ def cosine(step: int, steps: int) -> float:
     return max(0.5 * (1 + np.cos(np.pi * step / steps)), 0.01)
 
 
+def draw_points(n_points: int, n: int, generator: torch.Generator) -> Tensor:
+    """Point numbers of one step, int64: `n` random ones, or all where there are no more."""
+    if n >= n_points:
+        return torch.arange(n_points)
+    return torch.randint(n_points, (n,), generator=generator)
+
+
 def fit_fields(
     spec: FieldSpec,
     points: Tensor,
-    sdf: Tensor,
+    values: Tensor,
     start: Tensor,
     anchor: Tensor,
     settings: dict,
@@ -57,7 +63,7 @@ def fit_fields(
     Parameters
     ----------
     points : float32 [F, N, in_dim] in field coordinates.
-    sdf : float32 [F, N], negative inside.
+    values : float32 [F, N], the signal there (for shapes the distance, negative inside).
     start : float32 [F, W] initial weights, or [F, k] initial coefficients.
     anchor : float32 [W]: the template. `settings["pull"]` draws weights towards it, coefficients
         towards zero.
@@ -71,8 +77,8 @@ def fit_fields(
     weights [F, W], final training loss [F], first non-finite step [F] (-1 when none).
     """
     where = device()
-    n_fields, n_points = sdf.shape
-    points, target = points.to(where), spec.target_of(sdf).to(where)
+    n_fields, n_points = values.shape
+    points, target = points.to(where), spec.target_of(values).to(where)
     free = start.to(where).clone().requires_grad_(True)  # [F, W] or [F, k]
     anchor = anchor.to(where)
     basis = None if basis is None else basis.to(where)
@@ -88,8 +94,7 @@ def fit_fields(
     generator = torch.Generator().manual_seed(seed)
     decay = float(settings["averaging"])
     for step in tqdm(range(steps), desc="fit", unit="step", disable=not progress, mininterval=1):
-        chosen = torch.randint(n_points, (settings["points_per_step"],), generator=generator)
-        chosen = chosen.to(where)
+        chosen = draw_points(n_points, settings["points_per_step"], generator).to(where)
         weights = free if basis is None else anchor + free @ basis
         error = evaluate(spec, weights, points[:, chosen]) - target[:, chosen]
         loss = (error.abs() if settings["loss"] == "l1" else error.square()).mean(dim=1)  # [F]
@@ -126,38 +131,6 @@ def fit_fields(
     return result.cpu(), loss.cpu(), failed.cpu()
 
 
-def quality(spec: FieldSpec, weights: Tensor, cloud: dict, grid: int) -> dict:
-    """How well one field [W] keeps its shape.
-
-    Returns
-    -------
-    dict with `iou` (inside/outside on all held-out points), `iou_near` (those near the surface)
-    and `chamfer` (extracted surface against the mesh, in the evaluation's normalisation, times
-    100; NaN when the field has no surface), `n_components` of the extracted surface.
-    """
-    from nefgpt.metrics import chamfer, iou
-
-    points = torch.from_numpy(cloud["points"][::HELD_OUT])
-    truth = cloud["sdf"][::HELD_OUT] < 0
-    with torch.inference_mode():
-        values = evaluate(spec, weights[None], points)[0].numpy()
-    inside = values < spec.surface_level()
-    half = len(truth) // 2  # the sampler writes uniform points first, near ones second
-    surface = extract.surface(spec, weights, grid)
-    distance = float("nan")
-    if surface.valid:
-        reference = cloud["surface"][: extract.N_POINTS]
-        centre, spread = reference.mean(axis=0), reference.std()
-        found = surface.sample(len(reference), seed=0)
-        distance = 100 * chamfer((found - centre) / spread, (reference - centre) / spread)
-    return {
-        "iou": float(iou(inside, truth)),
-        "iou_near": float(iou(inside[half:], truth[half:])),
-        "chamfer": distance,
-        "n_components": surface.n_components,
-    }
-
-
 def save_field(
     path: Path,
     spec: FieldSpec,
@@ -191,14 +164,15 @@ def load_field(path: Path) -> tuple[FieldSpec, Tensor | None, dict]:
     return spec, weights, record
 
 
-def training_points(clouds: list[dict]) -> tuple[Tensor, Tensor]:
-    """Points [F, N, 3] and SDF [F, N] that fits may see: all but every tenth."""
-    counts = {len(cloud["sdf"]) for cloud in clouds}
+def training_points(spec: FieldSpec, signals: list[dict]) -> tuple[Tensor, Tensor]:
+    """Points [F, N, in_dim] and values [F, N] that fits may see."""
+    counts = {len(signal["values"]) for signal in signals}
     if len(counts) != 1:
-        raise InputError(f"point clouds of one job differ in size ({sorted(counts)}); rerun sdf")
-    keep = np.arange(counts.pop()) % HELD_OUT != 0
-    points = np.stack([cloud["points"][keep] for cloud in clouds])
-    return torch.from_numpy(points), torch.from_numpy(np.stack([c["sdf"][keep] for c in clouds]))
+        raise InputError(f"signals of one job differ in size ({sorted(counts)}); rerun them")
+    keep = kind_of(spec).training_rows(counts.pop())
+    points = np.stack([signal["points"][keep] for signal in signals])
+    values = np.stack([signal["values"][keep] for signal in signals])
+    return torch.from_numpy(points), torch.from_numpy(values)
 
 
 def _finished(path: Path, identity: dict) -> bool:
@@ -241,11 +215,11 @@ def fit_shapes(
     identity["template"] = template_id
     todo, clouds = [], []
     for shape_id, (path, out) in paths.items():
-        wanted = {**identity, "sdf": sha256_of(path), "spec": spec.to_json()}
+        wanted = {**identity, "signal": sha256_of(path), "spec": spec.to_json()}
         if len(paths) > 1 and _finished(out, wanted):
             log.info("kept %s: fitted from the same inputs", out)
             continue
-        cloud = load_sdf(path)
+        cloud = load_signal(path)
         if cloud["rejected"]:
             record = {"shape_id": shape_id, "rejected": cloud["rejected"], "identity": wanted}
             save_field(out, spec, None, record)
@@ -254,14 +228,14 @@ def fit_shapes(
         clouds.append(cloud)
     if not todo:
         return
-    points, sdf = training_points(clouds)
+    points, values = training_points(spec, clouds)
     began = time.perf_counter()
     starts = start.expand(len(todo), -1)
     weights, losses, failed = fit_fields(
-        spec, points, sdf, starts, anchor, settings, stable_seed(seed, "fit"), basis
+        spec, points, values, starts, anchor, settings, stable_seed(seed, "fit"), basis
     )
     seconds = time.perf_counter() - began
-    problems = []
+    problems, kind = [], kind_of(spec)
     for i, (shape_id, out, wanted) in enumerate(todo):
         if failed[i] >= 0:
             problems.append(f"shape {shape_id} at step {int(failed[i])}")
@@ -273,10 +247,11 @@ def fit_shapes(
             "loss": float(losses[i]),
             "seconds": seconds / len(todo),
             "identity": wanted,
-            **quality(spec, weights[i], clouds[i], settings["quality_resolution"]),
+            **kind.quality(spec, weights[i], clouds[i], settings["quality_resolution"]),
         }
         save_field(out, spec, weights[i], record)
-        log.info("%s: iou %.3f, chamfer %.2f", shape_id, record["iou"], record["chamfer"])
+        measures = ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY)
+        log.info("%s: %s", shape_id, measures)
     if problems:
         raise InputError(
             f"the fit turned non-finite: {', '.join(problems)}; lower fit.learning_rate"
@@ -287,11 +262,11 @@ def main() -> None:
     """Command line of the fit."""
     parser = argparse.ArgumentParser(
         prog="python -m nefgpt.fit",
-        description="Fit fields to SDF point clouds: one (--sdf, --out), or a pack as one batched "
-        "problem (--shapes, --out-dir, --manifest).",
+        description="Fit fields to sampled signals: one (--signal, --out), or a pack as one "
+        "batched problem (--shapes, --out-dir, --manifest).",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sdf", type=Path, help="point cloud of one shape, named <shape_id>.npz")
+    what.add_argument("--signal", type=Path, help="one signal, named <shape_id>.npz")
     what.add_argument("--shapes", help="JSON object: shape id -> .npz, or @file")
     parser.add_argument("--field", required=True, help="field specification, JSON or @file")
     parser.add_argument("--settings", required=True, help="fit settings, JSON or @file")
@@ -303,10 +278,10 @@ def main() -> None:
     args = parser.parse_args()
     spec = FieldSpec.from_dict(cli.json_argument(args.field))
     settings = cli.json_argument(args.settings)
-    if args.sdf:
+    if args.signal:
         if not args.out:
-            parser.error("--sdf needs --out")
-        paths = {args.sdf.stem: (args.sdf, args.out)}
+            parser.error("--signal needs --out")
+        paths = {args.signal.stem: (args.signal, args.out)}
     else:
         if not (args.out_dir and args.manifest):
             parser.error("--shapes needs --out-dir and --manifest")

@@ -1,5 +1,6 @@
 """Sample sequences of codes from a trained GPT."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,12 +100,14 @@ def _check(
     top_k: int | None,
     top_p: float | None,
     temperature: float,
-    prefix: list[int],
+    guidance: float | None,
+    prefix: np.ndarray,
     batch_size: int,
 ) -> None:
     """Raise InputError naming the first argument that cannot be."""
     config = model.config
-    needed = context_length(sequence_length, len(prefix))
+    n_prefix = prefix.shape[1]
+    needed = context_length(sequence_length, n_prefix)
     for wrong, message in (
         (n < 0, f"n must be at least 0, got {n}"),
         (batch_size < 1, f"batch_size must be at least 1, got {batch_size}"),
@@ -123,12 +126,20 @@ def _check(
             f"temperature must be at least 0, got {temperature}",
         ),
         (
-            not prefix or any(not 0 <= token < config.vocab_size for token in prefix),
+            not n_prefix or (prefix < 0).any() or (prefix >= config.vocab_size).any(),
             f"prefix must be tokens of 0..{config.vocab_size - 1}, at least one, got {prefix}",
         ),
         (
+            guidance is not None and not (np.isfinite(guidance) and guidance >= 0),
+            f"guidance must be at least 0 or null, got {guidance}",
+        ),
+        (
+            guidance is not None and n_prefix < 2,
+            "guidance is for models with classes, and this one has none: set it to null",
+        ),
+        (
             needed > config.context,
-            f"{len(prefix)} prefix tokens and {sequence_length} codes need a context of {needed}, "
+            f"{n_prefix} prefix tokens and {sequence_length} codes need a context of {needed}, "
             f"this model has {config.context}",
         ),
     ):
@@ -146,8 +157,9 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     temperature: float = 1.0,
+    guidance: float | None = None,
     seed: int = 0,
-    prefix: list[int] | None = None,
+    prefix: Sequence[int] | np.ndarray | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Sample `n` sequences of codes.
@@ -161,16 +173,23 @@ def generate(
         Keep the k most probable codes; keep the most probable codes up to mass p.
     temperature : float
         0 takes the most probable code every time.
-    prefix : list of int, optional
-        Special tokens to begin with; [SOS] when not given.
+    guidance : float, optional
+        Classifier-free guidance (Ho and Salimans 2022) for a model trained with `class_dropout`:
+        the logits are moved from those without a class to `guidance` times as far as those with
+        the class are; 1 changes nothing.
+    prefix : ints [P] or [n, P], optional
+        Special tokens to begin with, for all samples or for each; [SOS] when not given.
 
     Returns
     -------
     ndarray
         uint16 [n, sequence_length], codes only.
     """
-    prefix = [n_codes] if prefix is None else list(prefix)
-    _check(model, n, sequence_length, n_codes, top_k, top_p, temperature, prefix, batch_size)
+    prefix = np.asarray([n_codes] if prefix is None else prefix, np.int64)
+    prefix = np.broadcast_to(np.atleast_2d(prefix), (n, prefix.shape[-1]))
+    _check(
+        model, n, sequence_length, n_codes, top_k, top_p, temperature, guidance, prefix, batch_size
+    )
     model.eval()
     weight = model.token.weight
     codes = np.zeros((n, sequence_length), dtype=np.uint16)
@@ -182,10 +201,16 @@ def generate(
             ]
             uniforms = torch.from_numpy(np.stack(draws)).to(weight.device)  # [B, L]
             cache = KeyValueCache(model.config, stop - start, weight.device, weight.dtype)
-            tokens = torch.tensor([prefix] * (stop - start), device=weight.device)  # [B, P]
+            tokens = torch.tensor(prefix[start:stop], device=weight.device)  # [B, P]
+            if guidance is not None:
+                free_cache = KeyValueCache(model.config, stop - start, weight.device, weight.dtype)
+                no_class = torch.full_like(tokens, n_codes)  # as class_dropout trains it
             batch = torch.empty(uniforms.shape, dtype=torch.int64, device=weight.device)
             for position in range(sequence_length):
                 logits = model(tokens, cache)[:, -1]  # [B, V]
+                if guidance is not None:
+                    free = model(no_class if position == 0 else tokens, free_cache)[:, -1]
+                    logits = free + guidance * (logits - free)
                 batch[:, position] = _choose(
                     logits,
                     uniforms[:, position],

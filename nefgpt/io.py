@@ -68,8 +68,12 @@ def stable_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def load_sdf(path: Path, only: tuple[str, ...] | None = None) -> dict:
-    """Read a point cloud, or `only` some of its arrays.
+def load_signal(
+    path: Path, only: tuple[str, ...] | None = None, if_there: tuple[str, ...] = ()
+) -> dict:
+    """Read a signal sampled at points, or `only` some of its arrays and more `if_there`.
+
+    `values` are the signal at `points`; of a shape they are its `sdf`.
 
     Raises
     ------
@@ -78,11 +82,14 @@ def load_sdf(path: Path, only: tuple[str, ...] | None = None) -> dict:
     """
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            cloud = {name: stored[name] for name in only or stored.files}
+            names = [*(only or stored.files), *(name for name in if_there if name in stored)]
+            cloud = {name: stored[name] for name in names}
         for name in {"rejected", "sha256", "source_path"} & set(cloud):
             cloud[name] = str(cloud[name])
+        if "sdf" in cloud:
+            cloud["values"] = cloud["sdf"]
         healthy = only or (
-            len(cloud["points"]) == len(cloud["sdf"]) and np.isfinite(cloud["sdf"]).all()
+            len(cloud["points"]) == len(cloud["values"]) and np.isfinite(cloud["values"]).all()
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {path}: {error}; delete it and run again") from error

@@ -6,15 +6,18 @@ DESIGN.md section 3 defines them.
 
 import argparse
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from nefgpt import cli
+from nefgpt import cli, signals
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, read_clouds, read_json, stable_seed, write_text
+from nefgpt.io import atomic_path, read_clouds, read_table, stable_seed, write_text
+
+NEIGHBOURS = 3  # nearest training signals kept of every sample
 
 
 def chamfer(a: np.ndarray, b: np.ndarray) -> float:
@@ -112,20 +115,52 @@ def f_score(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:
     return float(2 * precision * recall / total) if total else 0.0
 
 
+def set_metrics(
+    generated: np.ndarray,
+    reference: np.ndarray,
+    among_references: np.ndarray,
+    seed: int,
+    distances: Callable[..., np.ndarray] = chamfer_matrix,
+) -> tuple[dict[str, float], int]:
+    """MMD, COV, 1-NNA and the share of valid samples; how many samples and references they used.
+
+    Parameters
+    ----------
+    generated, reference : float32 [n, P, 3] normalised clouds or [n, H, W] images; NaN rows of
+        `generated` are samples without a signal. The larger set is cut down to the size of the
+        smaller one by the seed.
+    among_references : distances [n, n] within `reference`.
+    distances : all pairs of distances between two stacks, or within one.
+    """
+    valid = np.isfinite(generated).all(axis=(1, 2))
+    n = min(len(generated), len(reference))
+    rng = np.random.default_rng(stable_seed(seed, "evaluation"))
+    chosen = np.sort(rng.choice(len(reference), n, replace=False))
+    samples = generated[np.sort(rng.choice(len(generated), n, replace=False))]
+    gr = distances(samples, reference[chosen])
+    values = {
+        "MMD x100": 100 * mmd(gr) if valid.any() else float("nan"),
+        "COV %": coverage(gr),
+        "1-NNA %": one_nna(distances(samples), gr, among_references[np.ix_(chosen, chosen)]),
+        "valid %": 100 * float(valid.mean()),
+    }
+    return values, n
+
+
 def score(
     generated: np.ndarray,
     reference: np.ndarray,
     train: np.ndarray,
     known: dict[str, np.ndarray],
     seed: int,
+    distances: Callable[..., np.ndarray] = chamfer_matrix,
 ) -> tuple[dict[str, float], dict[str, np.ndarray], int]:
-    """All set metrics of one method, and each sample's nearest training shape.
+    """All set metrics of one method, and each sample's nearest training signals.
 
     Parameters
     ----------
-    generated, reference, train : float32 [n, P, 3] normalised clouds; NaN rows of `generated`
-        are samples without a surface. The larger of `generated` and `reference` is cut down to
-        the size of the smaller one by the seed.
+    generated, reference, seed, distances : as for `set_metrics`.
+    train : clouds or images of the train split.
     known : `reference_distances` of the same reference and train clouds.
 
     Returns
@@ -133,69 +168,100 @@ def score(
     dict
         Metric name to value.
     dict
-        `valid` bool, `nearest` row number in `train` (-1: none) and `distance`, one per sample.
+        `valid` bool, `nearest` row numbers in `train`, nearest first, [n, up to 3] (-1: none) and
+        `distance` of the first, one per sample.
     int
         How many samples, and how many references, the set metrics compared.
     """
     if known["rr"].shape[0] != len(reference) or known["to_train"].shape[1] != len(train):
         raise InputError("the reference distances are of other clouds; delete them and run again")
-    valid = np.isfinite(generated).all(axis=(1, 2))
-    n = min(len(generated), len(reference))
-    rng = np.random.default_rng(stable_seed(seed, "evaluation"))
-    references = np.sort(rng.choice(len(reference), n, replace=False))
-    samples = generated[np.sort(rng.choice(len(generated), n, replace=False))]
-    gr = chamfer_matrix(samples, reference[references])
-    to_train = chamfer_matrix(generated, train)
+    values, n = set_metrics(generated, reference, known["rr"], seed, distances)
+    to_train = distances(generated, train)
     distance = to_train.min(axis=1)
-    values = {
-        "MMD x100": 100 * mmd(gr) if valid.any() else float("nan"),
-        "COV %": coverage(gr),
-        "1-NNA %": one_nna(
-            chamfer_matrix(samples), gr, known["rr"][np.ix_(references, references)]
-        ),
-        "valid %": 100 * float(valid.mean()),
-        # Nearer to a training shape than any unseen real shape is.
-        "copies %": 100 * float((distance < known["to_train"].min()).mean()),
-    }
-    nearest = np.where(valid, to_train.argmin(axis=1), -1)
+    # Nearer to a training shape than any unseen real shape is.
+    values["copies %"] = 100 * float((distance < known["to_train"].min()).mean())
+    valid = np.isfinite(generated).all(axis=(1, 2))
+    order = np.argsort(to_train, axis=1, kind="stable")[:, :NEIGHBOURS]
+    nearest = np.where(valid[:, None], order, -1)
     return values, {"valid": valid, "nearest": nearest, "distance": distance}, n
 
 
-def reference_distances(reference: np.ndarray, train: np.ndarray) -> dict[str, np.ndarray]:
+def reference_distances(
+    reference: np.ndarray,
+    train: np.ndarray,
+    distances: Callable[..., np.ndarray] = chamfer_matrix,
+) -> dict[str, np.ndarray]:
     """What every method's score needs: `rr` among references, `to_train` of them to train."""
-    return {"rr": chamfer_matrix(reference), "to_train": chamfer_matrix(reference, train)}
+    return {"rr": distances(reference), "to_train": distances(reference, train)}
+
+
+def class_scores(clouds: np.ndarray, table, classifier: Path) -> tuple[dict, list[dict]]:
+    """How well samples show the class they were made for.
+
+    Parameters
+    ----------
+    clouds : images [n, H, W].
+    table : frame with a `label` for each.
+
+    Returns
+    -------
+    dict
+        `accuracy %` and `cross-entropy` (nats) of all samples.
+    list of dict
+        The same for each `label`, with `n`.
+    """
+    from nefgpt.classifier import load_classifier, probabilities, scores
+
+    if (table["label"] == "").any():
+        raise InputError("samples without a label have no class that a classifier could find")
+    labels = table["label"].to_numpy(int)
+    right, entropy = scores(probabilities(load_classifier(classifier), clouds), labels)
+
+    def mean(rows: np.ndarray) -> dict:
+        return {
+            "accuracy %": 100 * float(right[rows].mean()),
+            "cross-entropy": float(entropy[rows].mean()),
+        }
+
+    return mean(labels >= 0), [
+        {"label": int(c), "n": int((labels == c).sum()), **mean(labels == c)}
+        for c in np.unique(labels)
+    ]
 
 
 def _score_files(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    ids = list(read_json(args.train.with_suffix(".json")))
+    ids = read_table(args.train.with_suffix(".csv"), ["shape_id"])["shape_id"].tolist()
+    kind = signals.named(args.kind)
     try:
         with np.load(args.distances, allow_pickle=False) as stored:
             known = {name: stored[name] for name in ("rr", "to_train")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {args.distances}: {error}; delete it") from error
     generated, reference, train = map(read_clouds, (args.clouds, args.reference, args.train))
-    values, found, n = score(generated, reference, train, known, args.seed)
-    if args.surfaces:
-        table = pd.read_csv(args.surfaces)
-        values["watertight %"] = 100 * float(table["watertight"].mean())
-        values["parts"] = float(table["n_components"].median())
+    values, found, n = score(generated, reference, train, known, args.seed, kind.distances)
+    table = read_table(args.samples, ["shape_id", "label", "valid"])
+    if "watertight" in table:
+        values["watertight %"] = 100 * float((table["watertight"].str.lower() == "true").mean())
+        values["parts"] = float(pd.to_numeric(table["n_components"]).median())
+    if args.classifier:
+        of_all, of_classes = class_scores(generated, table, args.classifier)
+        values |= of_all
+        about = {"method": args.method, "setting": args.setting}
+        classes = pd.DataFrame([{**about, **row} for row in of_classes])
+        write_text(args.classes, classes.to_csv(index=False))
     rows = [
         {"method": args.method, "setting": args.setting, "metric": name, "value": value}
         | {"seed": args.seed, "n_generated": n, "n_reference": n}
         for name, value in values.items()
     ]
     write_text(args.out, pd.DataFrame(rows).to_csv(index=False))
-    nearest = pd.DataFrame(
-        {
-            "sample": range(len(generated)),
-            "valid": found["valid"],
-            "nearest_shape_id": [ids[i] if i >= 0 else "" for i in found["nearest"]],
-            "chamfer_x100": np.where(found["valid"], 100 * found["distance"], np.nan),
-        }
-    )
-    write_text(args.nearest, nearest.to_csv(index=False))
+    nearest = {"sample": range(len(generated)), "valid": found["valid"]}
+    for place, rows in enumerate(found["nearest"].T, start=1):
+        nearest[f"nearest_{place}"] = [ids[i] if i >= 0 else "" for i in rows]
+    nearest["distance_x100"] = np.where(found["valid"], 100 * found["distance"], np.nan)
+    write_text(args.nearest, pd.DataFrame(nearest).to_csv(index=False))
 
 
 def main() -> None:
@@ -208,20 +274,24 @@ def main() -> None:
     one = commands.add_parser("score", help="score one method's samples against the test split")
     for command in (real, one):
         command.add_argument("--reference", type=Path, required=True, help="test clouds, .npy")
-        command.add_argument("--train", type=Path, required=True, help="train clouds, with .json")
+        command.add_argument("--train", type=Path, required=True, help="train clouds, with .csv")
+        command.add_argument("--kind", choices=["shapes", "images"], default="shapes")
         command.add_argument("--out", type=Path, required=True, help=".npz | long CSV of metrics")
     one.add_argument("--clouds", type=Path, required=True, help="of the samples, .npy")
     one.add_argument("--distances", type=Path, required=True, help="what `reference` wrote")
     one.add_argument("--method", required=True)
     one.add_argument("--setting", required=True)
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--surfaces", type=Path, help="surfaces.csv, for the share of watertight")
+    one.add_argument("--samples", type=Path, required=True, help="samples.csv, what they are")
+    one.add_argument("--classifier", type=Path, help="of images with labels, .safetensors")
+    one.add_argument("--classes", type=Path, help="with --classifier: CSV, a row per class")
     one.add_argument("--nearest", type=Path, required=True, help="CSV, a row per sample")
     args = parser.parse_args()
     if args.command == "score":
         _score_files(args)
         return
-    found = reference_distances(read_clouds(args.reference), read_clouds(args.train))
+    clouds = read_clouds(args.reference), read_clouds(args.train)
+    found = reference_distances(*clouds, signals.named(args.kind).distances)
     with atomic_path(args.out) as temporary:
         np.savez(temporary, **found)
 

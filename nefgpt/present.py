@@ -9,30 +9,36 @@ import pandas as pd
 import pyarrow.parquet as pq
 import yaml
 
-from nefgpt import cli, figures, report, tables
+from nefgpt import cli, figures, present_images, report, sheets, tables
 from nefgpt.config import validate
+from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import read_json, read_table
 
 # Rule to the rules whose output it takes, as in workflow/rules.
 NEEDS = {
     "sdf": ("procedural",),
-    "shapes": ("list_shapes", "sdf"),
-    "template": ("sdf",),
-    "fit": ("sdf", "template"),
+    "shapes": ("list_shapes", "sdf", "images"),
+    "template": ("sdf", "images"),
+    "fit": ("sdf", "images", "template"),
     "weights": ("list_shapes", "shapes", "template", "fit"),
     "tokens": ("weights",),
     "train_gpt": ("tokens",),
     "sample_gpt": ("weights", "tokens", "train_gpt"),
     "sample_gaussian": ("weights",),
     "sample_train": ("weights", "tokens"),
-    "extract": ("sample_gpt", "sample_gaussian", "sample_train"),
-    "clouds": ("list_shapes", "shapes", "sdf"),
-    "choose_train_meshes": ("clouds",),
+    "extract": ("sample_gpt", "sample_gaussian", "sample_train", "clouds"),
+    "clouds": ("list_shapes", "shapes", "sdf", "images"),
+    "choose_real": ("clouds",),
+    "classifier": ("clouds",),
+    "tune": ("train_gpt", "weights", "tokens", "clouds", "classifier"),
     "reference_distances": ("clouds",),
-    "score": ("reference_distances", "clouds", "choose_train_meshes", "extract"),
+    "score": ("reference_distances", "clouds", "choose_real", "extract", "classifier"),
     "tables": ("score",),
-    "figures": ("tables", "config", "shapes", "tokens", "weights", "train_gpt", "extract", "score"),
+    "figures": (
+        *("tables", "config", "shapes", "tokens", "weights", "train_gpt", "extract", "score"),
+        *("tune", "classifier"),
+    ),
     "report": ("figures", "shapes"),
 }
 EDGES = [(needed, rule) for rule, all_needed in NEEDS.items() for needed in all_needed]
@@ -41,12 +47,29 @@ GALLERY_SIZE = 16
 LADDER_SIZE = figures.LADDER_COLUMNS
 VIEWER_SAMPLES = 12
 VIEWER_NEAREST = 4
+TUNING = "tables/tuning.csv"
 
 
 def generators(config: dict) -> list[tuple[str, str]]:
     """Model and setting of every generator: the GPTs', then the Gaussian."""
     settings = config["sampling"]["settings"]
     return [*((model, setting) for model in config["gpt"] for setting in settings), GAUSSIAN]
+
+
+def edges(config: dict) -> list[tuple[str, str]]:
+    """The edges of the rules that a run of this configuration has."""
+    images = config["dataset"]["kind"] in IMAGE_KINDS
+    absent = {"sdf"} if images else {"images", "classifier"}
+    absent |= set() if config["dataset"]["kind"] == "procedural" else {"procedural"}
+    absent |= set() if config["tuning"] else {"tune"}
+    return [edge for edge in EDGES if not absent & set(edge)]
+
+
+def rows_of(config: dict) -> list[tuple[str, str]]:
+    """Method and setting of every row of the ladder of bounds."""
+    real = "train-images" if config["dataset"]["kind"] in IMAGE_KINDS else "train-meshes"
+    ladder = [(row, "all") for row in (real, "train-fields", "quantised-train-fields")]
+    return [*ladder, GAUSSIAN, *(row for row in generators(config) if row != GAUSSIAN)]
 
 
 def _config(results: Path) -> dict:
@@ -89,14 +112,12 @@ def samples_of(results: Path, row: str, setting: str) -> pd.DataFrame:
         shape's id, empty when invalid) and `distance` (Chamfer × 100, NaN when invalid).
     """
     folder = results / "samples" / row / setting
-    surfaces = read_table(folder / "surfaces.csv", ["sample", "shape_id", "valid"])
-    nearest = read_table(
-        folder / "nearest.csv", ["sample", "valid", "nearest_shape_id", "chamfer_x100"]
-    )
+    surfaces = read_table(folder / "samples.csv", ["sample", "shape_id", "valid"])
+    nearest = read_table(folder / "nearest.csv", ["sample", "valid", "nearest_1", "distance_x100"])
     for column in ("sample", "valid"):
         if surfaces[column].tolist() != nearest[column].tolist():
             raise InputError(
-                f"{folder / 'nearest.csv'} and {folder / 'surfaces.csv'} differ in {column!r}; "
+                f"{folder / 'nearest.csv'} and {folder / 'samples.csv'} differ in {column!r}; "
                 "delete them and run again"
             )
     frame = pd.DataFrame(
@@ -105,8 +126,8 @@ def samples_of(results: Path, row: str, setting: str) -> pd.DataFrame:
             "shape_id": surfaces["shape_id"],
             "valid": surfaces["valid"].str.lower() == "true",
             "path": [str(folder / "meshes" / f"{i}.ply") for i in surfaces["sample"]],
-            "nearest": nearest["nearest_shape_id"],
-            "distance": pd.to_numeric(nearest["chamfer_x100"], errors="coerce"),
+            "nearest": nearest["nearest_1"],
+            "distance": pd.to_numeric(nearest["distance_x100"], errors="coerce"),
         }
     )
     # Only a sample known to have no surface may lack its mesh.
@@ -160,22 +181,48 @@ def _ladder(results: Path, sources: dict[str, str]) -> list[dict]:
 def figure_spec(results: str | Path) -> dict:
     """What `figures.make_all` draws for a results folder."""
     results = Path(results)
-    config, sources = _config(results), _sources(results)
-    return {
-        "extent": config["sdf"]["extent"],
+    config = _config(results)
+    common = {
         "tokens": str(results / "tokens.parquet"),
         "codebook": str(results / "codebook.safetensors"),
         "weights": str(results / "weights.parquet"),
         "losses": {model: str(results / "gpt" / model / "losses.csv") for model in config["gpt"]},
         "metrics": str(results / "tables" / "metrics.csv"),
+    }
+    if config["dataset"]["kind"] in IMAGE_KINDS:
+        return common
+    sources = _sources(results)
+    return common | {
+        "extent": config["sdf"]["extent"],
         "galleries": [_gallery(results, *row, sources) for row in generators(config)],
         "ladder": _ladder(results, sources),
     }
 
 
-def make_figures(results: str | Path) -> list[Path]:
+def make_figures(results: str | Path) -> None:
     """Draw every figure of a results folder into its `figures/`."""
-    return figures.make_all(figure_spec(results), Path(results) / "figures")
+    results, out_dir = Path(results), Path(results) / "figures"
+    config = _config(results)
+    figures.make_all(figure_spec(results), out_dir)
+    if config["dataset"]["kind"] in IMAGE_KINDS:
+        present_images.make_figures(results, rows_of(config), generators(config), out_dir)
+    if config["tuning"]:
+        figures.save(sheets.tuning(_tuning(results)), out_dir, "tuning")
+
+
+def _tuning(results: Path) -> pd.DataFrame:
+    frame = read_table(results / TUNING, ["top_k", "top_p", "temperature", "guidance"])
+    return frame.apply(pd.to_numeric)
+
+
+# Column of weights.parquet to its title and the quantile where bad fits are.
+_MEASURES = {
+    "iou": ("IoU", 0.05),
+    "iou_near": ("IoU near the surface", 0.05),
+    "chamfer": ("Chamfer ×10²", 0.95),
+    "psnr": ("PSNR (dB)", 0.05),
+    "ssim": ("SSIM", 0.05),
+}
 
 
 def _fit_quality(results: Path) -> list[dict]:
@@ -185,18 +232,43 @@ def _fit_quality(results: Path) -> list[dict]:
     for split in ("train", "val"):
         part = frame[frame["split"] == split]
         row: dict = {"fields": len(part)}
-        for name, title in (("iou", "IoU"), ("iou_near", "IoU near the surface")):
-            values = part[name].dropna().to_numpy(float) if len(part) else np.array([])
-            low, middle = np.quantile(values, [0.05, 0.5]) if len(values) else (np.nan, np.nan)
-            row |= {f"{title}, median": f"{middle:.3f}", f"{title}, 5th percentile": f"{low:.3f}"}
-        row["Chamfer ×10², median"] = f"{part['chamfer'].median():.3f}"
+        for name, (title, worst) in _MEASURES.items():
+            if name in frame:
+                values = part[name].dropna().to_numpy(float)
+                tail, middle = np.quantile(values, [worst, 0.5]) if len(values) else [np.nan] * 2
+                row[f"{title}, median"] = f"{middle:.3f}"
+                row[f"{title}, {100 * worst:.0f}th percentile"] = f"{tail:.3f}"
         if "seconds" in frame:
-            row["seconds a field, median"] = f"{part['seconds'].median():.1f}"
+            row["seconds a field, median"] = f"{part['seconds'].median():.2g}"
         columns[split] = row
     return [
         {"quantity": name, **{split: column[name] for split, column in columns.items()}}
         for name in columns["train"]
     ]
+
+
+def _training(results: Path, config: dict) -> list[dict]:
+    """A row per transformer: its size, what its training took and what it reached."""
+    rows = []
+    for model in config["gpt"]:
+        about = read_json(results / "gpt" / model / "config.json")
+        losses = read_table(
+            results / "gpt" / model / "losses.csv", ["iteration", "tokens_per_second"]
+        ).apply(pd.to_numeric)
+        settings = about["settings"]
+        tokens = settings["batch_size"] * settings["accumulate"] * about["sequence_length"]
+        done, speed = losses["iteration"].diff()[1:], losses["tokens_per_second"][1:]
+        rows.append(
+            {
+                "model": model,
+                "parameters": about["n_parameters"],
+                "iterations": settings["iterations"],
+                "seconds": round(float((done * tokens / speed).sum())),
+                "best iteration": about["iteration"],
+                "val loss, bits per code": f"{about['val_loss'] / np.log(2):.3f}",
+            }
+        )
+    return rows
 
 
 def best_setting(results: str | Path, config: dict) -> tuple[str, str]:
@@ -234,15 +306,21 @@ def _viewer(results: Path, config: dict) -> list[dict]:
 
 def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
     """File name and caption of every figure, in the order of the report."""
+    images = config["dataset"]["kind"] in IMAGE_KINDS
     captions = [
         (
             "metrics.svg",
-            "The ladder of bounds: training meshes, their fields and their quantised fields as "
-            "samples show what each stage costs before any generator's row.",
+            "The ladder of bounds: real training inputs, their fields and their quantised fields "
+            "as samples show what each stage costs before any generator's row.",
         ),
-        ("ladder.png", "Training shapes as input mesh, as field and as quantised field."),
     ]
-    for row, setting in generators(config):
+    if images:
+        captions += present_images.captions(generators(config))
+    else:
+        captions.append(
+            ("ladder.png", "Training shapes as input mesh, as field and as quantised field.")
+        )
+    for row, setting in [] if images else generators(config):
         samples = samples_of(results, row, setting)
         shown = min(GALLERY_SIZE, len(samples))
         captions.append(
@@ -252,6 +330,13 @@ def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
                 f"{int(samples['valid'].sum())} of all have a surface, a cross marks one that "
                 "has none) over the training shape nearest to each, with their Chamfer "
                 "distance ×10².",
+            )
+        )
+    if config["tuning"]:
+        captions.append(
+            (
+                "tuning.svg",
+                f"Sampling settings of {config['tuning']['model']}, compared on the val split.",
             )
         )
     return [
@@ -270,17 +355,25 @@ def report_spec(results: str | Path) -> dict:
     if not isinstance(quality, dict):
         raise InputError(f"{results / 'tokens.json'} must hold a JSON object; delete it")
     tokens = [{"quantity": k.replace("_", " "), "value": v} for k, v in quality.items()]
+    images = config["dataset"]["kind"] in IMAGE_KINDS
+    more = [["Classifier", present_images.classifier_table(results)]] if images else []
+    more += [["Search of sampling settings", str(results / TUNING)]] if config["tuning"] else []
     return {
         "name": config["name"],
-        "meshes": _viewer(results, config),
+        "meshes": [] if images else _viewer(results, config),
         "table2": str(results / "tables" / "table2.csv"),
         "metrics": str(results / "tables" / "metrics.csv"),
-        "tables": [["Quality of the fits", _fit_quality(results)], ["Tokenizer", tokens]],
+        "tables": [
+            ["Quality of the fits", _fit_quality(results)],
+            ["Tokenizer", tokens],
+            ["Training", _training(results, config)],
+            *more,
+        ],
         "figures": [
             [str(results / "figures" / name), caption]
             for name, caption in _captions(results, config)
         ],
-        "rules": EDGES,
+        "rules": edges(config),
         "rejected": str(results / "rejected.tsv"),
         "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     }

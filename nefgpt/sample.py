@@ -12,7 +12,7 @@ import numpy as np
 from nefgpt import cli, weights
 from nefgpt.errors import InputError
 from nefgpt.io import stable_seed
-from nefgpt.tokenizer import load_tokenizer, read_tokens, write_tokens
+from nefgpt.tokenizer import Tokenizer, load_tokenizer, read_tokens, write_tokens
 
 
 def choose_train(n_train: int, n: int, seed: int) -> np.ndarray:
@@ -27,7 +27,10 @@ def choose_train(n_train: int, n: int, seed: int) -> np.ndarray:
 
 
 def gaussian(train: np.ndarray, n: int, n_components: int, seed: int) -> np.ndarray:
-    """Fields [n, W] from a Gaussian over the leading principal components of train fields."""
+    """Fields [n, W] from a Gaussian over the leading principal components of train fields.
+
+    Where there are classes, it is fitted to the fields of one class.
+    """
     if not len(train):
         raise InputError("there is no field in the train split to fit a Gaussian to")
     mean = train.mean(axis=0)
@@ -38,9 +41,64 @@ def gaussian(train: np.ndarray, n: int, n_components: int, seed: int) -> np.ndar
     return (mean + draws @ rows[:k]).astype(np.float32)
 
 
-def write_samples(out_dir: Path, source: weights.Fields, ids: list[str], made: np.ndarray) -> None:
+def classes_of(n: int, n_classes: int) -> list[int | None]:
+    """The class each of `n` samples is made for: all in turn; None without classes."""
+    return [i % n_classes if n_classes else None for i in range(n)]
+
+
+def gaussian_samples(
+    source: weights.Fields, n: int, n_components: int, seed: int
+) -> tuple[np.ndarray, list[int | None]]:
+    """Fields [n, W] and their classes, each drawn from the Gaussian of its class."""
+    train = source.of_split("train")
+    known = np.array([source.labels[i] for i in train], object)
+    n_classes = 0 if None in known or not len(known) else int(known.max()) + 1
+    if not n_classes:
+        return gaussian(source.weights[train], n, n_components, seed), [None] * n
+    labels = classes_of(n, n_classes)
+    made = np.empty((n, source.weights.shape[1]), np.float32)
+    for label in sorted(set(labels)):
+        rows = [i for i in range(n) if labels[i] == label]
+        fields = source.weights[train[known == label]]
+        made[rows] = gaussian(fields, len(rows), n_components, stable_seed(seed, "class", label))
+    return made, labels
+
+
+def gpt_samples(
+    gpt: Path, tokenizer: Tokenizer, settings: dict, n: int, seed: int
+) -> tuple[np.ndarray, list[int | None]]:
+    """Token sequences uint16 [n, L] of a trained GPT and the classes they were asked for.
+
+    Parameters
+    ----------
+    settings : top_k, top_p, temperature, guidance, batch_size.
+    """
+    from nefgpt.generate import generate, load_gpt
+    from nefgpt.train_gpt import prefix_of
+
+    model, about = load_gpt(gpt)
+    n_codes = len(tokenizer.codes)
+    labels = classes_of(n, about["n_classes"])
+    asked = np.array(labels) if about["n_classes"] else None
+    prefix = prefix_of(asked, n, n_codes)
+    tokens = generate(
+        model, n, tokenizer.sequence_length, n_codes, seed=seed, prefix=prefix, **settings
+    )
+    return tokens, labels
+
+
+def write_samples(
+    out_dir: Path,
+    source: weights.Fields,
+    ids: list[str],
+    labels: list[int | None],
+    made: np.ndarray,
+) -> None:
     """Write `fields.parquet` with the layout of `source`."""
-    rows = ((sample, "sample", None, field, {}) for sample, field in zip(ids, made, strict=True))
+    rows = (
+        (name, "sample", label, field, {})
+        for name, label, field in zip(ids, labels, made, strict=True)
+    )
     weights.write_fields(out_dir / "fields.parquet", source.spec, source.template, rows)
 
 
@@ -66,40 +124,28 @@ def main() -> None:
     train = source.of_split("train")
     n = args.n_samples
     ids = [f"sample-{i}" for i in range(n)]
-    needed = {"gaussian": ["n_components"], "gpt": ["top_k", "top_p", "temperature", "batch_size"]}
+    sampling = ["top_k", "top_p", "temperature", "guidance", "batch_size"]
+    needed = {"gaussian": ["n_components"], "gpt": sampling}
     missing = [key for key in needed.get(args.method, []) if key not in settings]
     if missing:
         raise InputError(f"--settings for {args.method} lacks {', '.join(missing)}")
     if args.method == "gaussian":
-        made = gaussian(source.weights[train], n, settings["n_components"], args.seed)
+        made, labels = gaussian_samples(source, n, settings["n_components"], args.seed)
     elif args.method == "gpt":
-        from nefgpt.generate import generate, load_gpt
-
         tokenizer = load_tokenizer(args.codebook)
-        model, _ = load_gpt(args.gpt)
-        n_codes = len(tokenizer.codes)
-        tokens = generate(
-            model,
-            n,
-            tokenizer.sequence_length,
-            n_codes,
-            top_k=settings["top_k"],
-            top_p=settings["top_p"],
-            temperature=settings["temperature"],
-            seed=args.seed,
-            prefix=None,
-            batch_size=settings["batch_size"],
-        )
-        rows = {"shape_id": ids, "split": ["sample"] * n, "label": [None] * n}
-        write_tokens(args.out_dir / "tokens.parquet", rows, tokens, n_codes)
+        settings = {name: settings[name] for name in sampling}
+        tokens, labels = gpt_samples(args.gpt, tokenizer, settings, n, args.seed)
+        rows = {"shape_id": ids, "split": ["sample"] * n, "label": labels}
+        write_tokens(args.out_dir / "tokens.parquet", rows, tokens, len(tokenizer.codes))
         made = tokenizer.decode(tokens)
     else:
         chosen = train[choose_train(len(train), n, args.seed)]
         ids = [source.shape_ids[i] for i in chosen]
+        labels = [source.labels[i] for i in chosen]
         made = source.weights[chosen]
         if args.method == "quantised-train-fields":
             made = load_tokenizer(args.codebook).decode(read_tokens(args.tokens)[chosen])
-    write_samples(args.out_dir, source, ids, made)
+    write_samples(args.out_dir, source, ids, labels, made)
 
 
 if __name__ == "__main__":

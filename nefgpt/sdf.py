@@ -9,14 +9,11 @@ from pathlib import Path
 
 import igl
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import trimesh
-from tqdm import tqdm
 
 from nefgpt import cli, meshes
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, load_sdf, read_json, sha256_of, stable_seed, write_text
+from nefgpt.io import atomic_path, sha256_of, stable_seed
 
 log = logging.getLogger(__name__)
 
@@ -161,93 +158,19 @@ def prepare(path: Path, shape_id: str, out: Path, settings: dict, seed: int) -> 
         np.savez(temporary, **arrays)
 
 
-SHAPES_SCHEMA = pa.schema(
-    [
-        ("shape_id", pa.string()),
-        ("split", pa.string()),
-        ("source_path", pa.string()),
-        ("sha256", pa.string()),
-        ("n_faces", pa.int64()),
-        ("watertight", pa.bool_()),
-        ("sign_agreement", pa.float32()),
-        ("rejected", pa.string()),
-    ]
-)
-_ABOUT = ("source_path", "sha256", "n_faces", "watertight", "sign_agreement", "rejected")
-
-
-def collect(
-    entries: list, sdf_dir: Path, shapes_out: Path, rejected_out: Path, max_fraction: float
-) -> None:
-    """Write `shapes.parquet`, one row per input, and `rejected.tsv`, one per unusable input.
-
-    Parameters
-    ----------
-    entries : [shape id, split, label] per shape, in the order of the rows.
-
-    Raises
-    ------
-    InputError
-        when more than `max_fraction` of the inputs, or all shapes of a split, are unusable;
-        rejected.tsv is written first.
-    """
-    rows: dict[str, list] = {name: [] for name in SHAPES_SCHEMA.names}
-    for shape_id, split, _ in tqdm(entries, desc="shapes", unit="shape", mininterval=1):
-        cloud = load_sdf(sdf_dir / f"{shape_id}.npz", only=_ABOUT)
-        rows["shape_id"].append(shape_id)
-        rows["split"].append(split)
-        for name in _ABOUT:
-            value = cloud[name]
-            rows[name].append(value if isinstance(value, str) else value.item())
-    reasons = zip(rows["shape_id"], rows["source_path"], rows["rejected"], strict=True)
-    bad = [[*row[:2], " ".join(row[2].split())] for row in reasons if row[2]]
-    lines = ["\t".join(row) for row in [["shape_id", "source_path", "reason"], *bad]]
-    write_text(rejected_out, "\n".join(lines) + "\n")
-    if len(bad) > max_fraction * len(entries):
-        raise InputError(
-            f"{len(bad)} of {len(entries)} inputs cannot be used, more than "
-            f"dataset.max_rejected_fraction = {max_fraction:g} allows; first: {bad[0][2]}; "
-            f"all reasons are in {rejected_out}"
-        )
-    usable = {s for s, reason in zip(rows["split"], rows["rejected"], strict=True) if not reason}
-    for split in sorted(set(rows["split"]) - usable):
-        raise InputError(f"no input of the {split} split can be used; see {rejected_out}")
-    if bad:
-        log.info("%d of %d inputs left out; see %s", len(bad), len(entries), rejected_out)
-    with atomic_path(shapes_out) as temporary:
-        pq.write_table(pa.table(rows, schema=SHAPES_SCHEMA), temporary)
-
-
 def main() -> None:
-    """Command line: sample one mesh, or collect what is known of all."""
+    """Command line: write one shape's point cloud (.npz)."""
     parser = argparse.ArgumentParser(
         prog="python -m nefgpt.sdf", description="Meshes to SDF point clouds."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("one", help="write one shape's point cloud (.npz)")
-    one.add_argument("--mesh", type=Path, required=True)
-    one.add_argument("--shape-id", required=True)
-    one.add_argument("--settings", required=True, help="sdf block, JSON or @file")
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--out", type=Path, required=True)
-    many = commands.add_parser("collect", help="write shapes.parquet and rejected.tsv")
-    many.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
-    many.add_argument("--sdf-dir", type=Path, required=True)
-    many.add_argument("--shapes-out", type=Path, required=True)
-    many.add_argument("--rejected-out", type=Path, required=True)
-    many.add_argument("--max-rejected-fraction", type=float, required=True)
+    parser.add_argument("--mesh", type=Path, required=True)
+    parser.add_argument("--shape-id", required=True)
+    parser.add_argument("--settings", required=True, help="sdf block, JSON or @file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if args.command == "one":
-        settings = cli.json_argument(args.settings)
-        prepare(args.mesh, args.shape_id, args.out, settings, args.seed)
-    else:
-        collect(
-            list(read_json(args.shapes)),
-            args.sdf_dir,
-            args.shapes_out,
-            args.rejected_out,
-            args.max_rejected_fraction,
-        )
+    settings = cli.json_argument(args.settings)
+    prepare(args.mesh, args.shape_id, args.out, settings, args.seed)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ HEADINGS = {
     "valid %": "valid % ↑",
     "watertight %": "watertight % ↑",
     "copies %": "copies % ↓",
+    "accuracy %": "accuracy % ↑",
+    "cross-entropy": "cross-entropy ↓",
 }
 _PUBLISHED_METRICS = ("MMD x100", "COV %", "1-NNA %", "FPD")
 # As printed in the NeF-GPT report, Table 2; a setting is (top-k, temperature).
@@ -86,7 +88,7 @@ def _value(metric: str, values: np.ndarray) -> str:
     return text
 
 
-def table2(metrics: pd.DataFrame) -> pd.DataFrame:
+def table2(metrics: pd.DataFrame, published: Sequence[tuple] = PUBLISHED) -> pd.DataFrame:
     """One row per (method, setting), measured rows first in their order, then published ones.
 
     Parameters
@@ -95,7 +97,8 @@ def table2(metrics: pd.DataFrame) -> pd.DataFrame:
         Long table with `COLUMNS`; several seeds of a row become mean ± standard deviation.
     """
     found = list(dict.fromkeys(metrics["metric"]))
-    names = [name for name in HEADINGS if name in found or name in _PUBLISHED_METRICS]
+    known = _PUBLISHED_METRICS if published else ()
+    names = [name for name in HEADINGS if name in found or name in known]
     names += [name for name in found if name not in HEADINGS]
     rows: dict[tuple, dict] = {}
     for (method, setting, metric), part in metrics.groupby(
@@ -105,12 +108,12 @@ def table2(metrics: pd.DataFrame) -> pd.DataFrame:
             (method, setting), {"method": method, "setting": setting, "source": "measured"}
         )
         row[metric] = _value(metric, pd.to_numeric(part["value"], errors="coerce").to_numpy(float))
-    published = (
+    others = (
         {"method": method, "setting": setting, "source": "published"}
         | dict(zip(_PUBLISHED_METRICS, values, strict=True))
-        for method, setting, *values in PUBLISHED
+        for method, setting, *values in published
     )
-    table = pd.DataFrame([*rows.values(), *published])
+    table = pd.DataFrame([*rows.values(), *others])
     return table.reindex(columns=["method", "setting", "source", *names]).fillna("")
 
 
@@ -161,16 +164,22 @@ def _latex(measured: pd.DataFrame, published: pd.DataFrame, about: str) -> str:
         line(measured.columns),
         r"\midrule",
         *map(line, measured.to_numpy()),
-        r"\midrule",
-        rf"\multicolumn{{{width}}}{{l}}{{\emph{{{tex_escape(PUBLISHED_HEADING)}}}}} \\",
-        *map(line, published.to_numpy()),
+        *(
+            [
+                r"\midrule",
+                rf"\multicolumn{{{width}}}{{l}}{{\emph{{{tex_escape(PUBLISHED_HEADING)}}}}} \\",
+                *map(line, published.to_numpy()),
+            ]
+            if len(published)
+            else []
+        ),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def build(paths: Sequence[str | Path], out_dir: str | Path) -> None:
+def build(paths: Sequence[str | Path], out_dir: str | Path, kind: str = "shapes") -> None:
     """Write `metrics.csv` and `table2.csv`, `.md` and `.tex`.
 
     Parameters
@@ -179,6 +188,8 @@ def build(paths: Sequence[str | Path], out_dir: str | Path) -> None:
         Long tables of metrics, in the order of the rows.
     out_dir
         Folder of the tables.
+    kind
+        Of the signals; the published rows are of shapes.
     """
     if not paths:
         raise InputError("no metrics are given")
@@ -191,14 +202,17 @@ def build(paths: Sequence[str | Path], out_dir: str | Path) -> None:
             seen[key] = path
         frames.append(frame)
     metrics = pd.concat(frames, ignore_index=True)
-    table, about = table2(metrics), _about(metrics)
+    table = table2(metrics, PUBLISHED if kind == "shapes" else ())
+    about = _about(metrics)
     measured, published = _parts(table)
     out_dir = Path(out_dir)
     write_text(out_dir / "metrics.csv", metrics.to_csv(index=False))
     write_text(out_dir / "table2.csv", table.to_csv(index=False))
     text = f"## Measured\n\n{about}\n\n{_markdown(measured)}\n"
-    text += f"## {PUBLISHED_HEADING}\n\nNeF-GPT settings are (top-k, temperature).\n\n"
-    write_text(out_dir / "table2.md", text + _markdown(published))
+    if len(published):
+        text += f"## {PUBLISHED_HEADING}\n\nNeF-GPT settings are (top-k, temperature).\n\n"
+        text += _markdown(published)
+    write_text(out_dir / "table2.md", text)
     write_text(out_dir / "table2.tex", _latex(measured, published, about))
 
 
@@ -207,8 +221,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m nefgpt.tables", description=__doc__)
     parser.add_argument("--metrics", nargs="+", required=True, help="in the order of the rows")
     parser.add_argument("--out-dir", required=True)
+    parser.add_argument("--kind", choices=["shapes", "images"], default="shapes")
     args = parser.parse_args(argv)
-    build(args.metrics, args.out_dir)
+    build(args.metrics, args.out_dir, args.kind)
 
 
 if __name__ == "__main__":

@@ -26,19 +26,20 @@ from nefgpt.field import FieldSpec, evaluate, random_weights
 from nefgpt.fit import (
     cosine,
     device,
+    draw_points,
     fit_fields,
     load_field,
-    quality,
     save_field,
     training_points,
 )
-from nefgpt.io import load_sdf, stable_seed
+from nefgpt.io import load_signal, stable_seed
+from nefgpt.signals import kind_of
 
 log = logging.getLogger(__name__)
 
 
 def learn_basis(
-    spec: FieldSpec, points: Tensor, sdf: Tensor, settings: dict, seed: int
+    spec: FieldSpec, points: Tensor, values: Tensor, settings: dict, seed: int
 ) -> tuple[Tensor, Tensor, float]:
     """Learn a mean field and a basis of weight space from F shapes.
 
@@ -48,7 +49,7 @@ def learn_basis(
     Parameters
     ----------
     points : float32 [F, N, in_dim] in field coordinates.
-    sdf : float32 [F, N].
+    values : float32 [F, N].
     settings : steps, points_per_step, fields_per_step, learning_rate, coefficient_learning_rate,
         loss, pull (L2 penalty on the coefficients), n_components.
 
@@ -63,7 +64,7 @@ def learn_basis(
         when the loss turns non-finite, naming the step.
     """
     where = device()
-    n_fields, n_points = sdf.shape
+    n_fields, n_points = values.shape
     k = min(settings["n_components"], n_fields - 1)
     if k < 1:
         raise InputError("template.n_components: a basis needs at least two train shapes")
@@ -75,7 +76,7 @@ def learn_basis(
     optimiser = torch.optim.Adam(
         [{"params": [mean, basis]}, {"params": [codes]}], betas=(0.9, 0.99)
     )
-    points, target = points.to(where), spec.target_of(sdf).to(where)
+    points, target = points.to(where), spec.target_of(values).to(where)
     steps, per_step = settings["steps"], min(settings["fields_per_step"], n_fields)
     order, recent = torch.zeros(0, dtype=torch.long), []
     for step in tqdm(range(steps), desc="basis", unit="step", mininterval=1):
@@ -84,7 +85,7 @@ def learn_basis(
         if len(order) < per_step:
             order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
         rows, order = order[:per_step].to(where), order[per_step:]
-        chosen = torch.randint(n_points, (settings["points_per_step"],), generator=draw).to(where)
+        chosen = draw_points(n_points, settings["points_per_step"], draw).to(where)
         weights = mean + codes[rows] @ basis
         error = (
             evaluate(spec, weights, points[rows[:, None], chosen]) - target[rows[:, None], chosen]
@@ -123,12 +124,12 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
     """
     record = {"shape_ids": sorted(shapes), "seed": seed, "n_shapes": settings["n_shapes"]}
     record |= {"shape_id": min(shapes), "steps": settings["steps"]}
-    clouds = {shape_id: load_sdf(path) for shape_id, path in sorted(shapes.items())}
+    clouds = {shape_id: load_signal(path) for shape_id, path in sorted(shapes.items())}
     usable = [cloud for cloud in clouds.values() if not cloud["rejected"]]
     if settings["n_components"]:
         if len(usable) < 2:
             raise InputError("fewer than two of the template's shapes are usable; see rejected.tsv")
-        mean, basis, loss = learn_basis(spec, *training_points(usable), settings, seed)
+        mean, basis, loss = learn_basis(spec, *training_points(spec, usable), settings, seed)
         record |= {"loss": loss, "n_usable": len(usable)}
         save_field(out, spec, mean, record, basis)
         return
@@ -141,7 +142,7 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
     zero = torch.zeros(spec.n_weights)
     start = random_weights(spec, stable_seed(seed, "template"))[None]
     weights, losses, failed = fit_fields(
-        spec, *training_points(usable), start, zero, settings, stable_seed(seed, "fit")
+        spec, *training_points(spec, usable), start, zero, settings, stable_seed(seed, "fit")
     )
     if failed[0] >= 0:
         raise InputError(
@@ -149,9 +150,10 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
             f"{int(failed[0])}: lower template.learning_rate"
         )
     record["loss"] = float(losses[0])
-    record |= quality(spec, weights[0], usable[0], settings["quality_resolution"])
+    kind = kind_of(spec)
+    record |= kind.quality(spec, weights[0], usable[0], settings["quality_resolution"])
     save_field(out, spec, weights[0], record)
-    log.info("template: iou %.3f, chamfer %.2f", record["iou"], record["chamfer"])
+    log.info("template: %s", ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY))
 
 
 def load_template(path: Path) -> tuple[FieldSpec, Tensor, Tensor | None]:

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from nefgpt import cli, weights
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, load_sdf, write_json
+from nefgpt.io import atomic_path, load_signal, write_json
+from nefgpt.signals import kind_of
 from nefgpt.versions import VERSIONS
 
 
@@ -240,11 +241,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise InputError(f"cannot read codebook {path}: {error}; delete it") from error
 
 
-TOKEN_QUALITY = ("iou", "chamfer", "iou_quantised", "chamfer_quantised")
-
-
 def write_tokens(path: Path, rows: dict[str, list], tokens: np.ndarray, n_codes: int) -> None:
-    """Write a tokens table: shape_id, split, label, tokens list<uint16>, optional quality."""
+    """Write a tokens table: shape_id, split, label, tokens list<uint16>, more float columns."""
     flat = pa.array(tokens.astype(np.uint16).ravel())
     offsets = pa.array(np.arange(len(tokens) + 1, dtype=np.int32) * tokens.shape[1])
     columns = {
@@ -253,7 +251,8 @@ def write_tokens(path: Path, rows: dict[str, list], tokens: np.ndarray, n_codes:
         "label": pa.array(rows["label"], pa.int32()),
         "tokens": pa.ListArray.from_arrays(offsets, flat),
     }
-    columns |= {name: pa.array(rows[name], pa.float32()) for name in TOKEN_QUALITY if name in rows}
+    more = [name for name in rows if name not in columns]
+    columns |= {name: pa.array(rows[name], pa.float32()) for name in more}
     about = {"n_codes": n_codes, "sequence_length": tokens.shape[1]}
     table = pa.table(columns).replace_schema_metadata({"nefgpt": json.dumps(about)})
     with atomic_path(path) as temporary:
@@ -261,13 +260,13 @@ def write_tokens(path: Path, rows: dict[str, list], tokens: np.ndarray, n_codes:
 
 
 def tokenize(
-    weights_path: Path, sdf_dir: Path, out_dir: Path, settings: dict, resolution: int
+    weights_path: Path, signal_dir: Path, out_dir: Path, settings: dict, resolution: int
 ) -> None:
     """Write `codebook.safetensors`, `tokens.parquet` and `tokens.json` (usage and quality)."""
-    from nefgpt.fit import quality
-
     fields = weights.read_fields(weights_path)
-    old = pq.read_table(weights_path, columns=["iou", "chamfer"])
+    kind = kind_of(fields.spec)
+    measures = [*kind.KEPT, *(f"{name}_quantised" for name in kind.KEPT)]
+    old = pq.read_table(weights_path, columns=list(kind.KEPT))
     tokenizer = fit_tokenizer(fields.weights[fields.of_split("train")], fields.template, settings)
     tokens = tokenizer.encode(fields.weights)
     decoded = tokenizer.decode(tokens)
@@ -275,24 +274,22 @@ def tokenize(
         "shape_id": fields.shape_ids,
         "split": fields.splits,
         "label": fields.labels,
-        "iou": old["iou"].to_pylist(),
-        "chamfer": old["chamfer"].to_pylist(),
-        "iou_quantised": [],
-        "chamfer_quantised": [],
+        **{name: old[name].to_pylist() for name in kind.KEPT},
+        **{f"{name}_quantised": [] for name in kind.KEPT},
     }
     for shape_id, field in zip(
         tqdm(fields.shape_ids, desc="quantised", unit="field", mininterval=1), decoded, strict=True
     ):
-        cloud = load_sdf(sdf_dir / f"{shape_id}.npz")
-        found = quality(fields.spec, torch.from_numpy(field), cloud, resolution)
-        rows["iou_quantised"].append(found["iou"])
-        rows["chamfer_quantised"].append(found["chamfer"])
+        cloud = load_signal(signal_dir / f"{shape_id}.npz")
+        found = kind.quality(fields.spec, torch.from_numpy(field), cloud, resolution)
+        for name in kind.KEPT:
+            rows[f"{name}_quantised"].append(found[name])
     usage = usage_of(tokens[fields.of_split("train")], len(tokenizer.codes))
     save_tokenizer(out_dir / "codebook.safetensors", tokenizer, usage.pop("counts"))
     write_tokens(out_dir / "tokens.parquet", rows, tokens, len(tokenizer.codes))
     splits = np.asarray(fields.splits)
     for split in sorted(set(fields.splits)):
-        for name in TOKEN_QUALITY:
+        for name in measures:
             values = np.asarray(rows[name], float)[splits == split]
             usage[f"{split}: median {name}"] = float(np.nanmedian(values))
     usage["sequence length"] = tokenizer.sequence_length
@@ -318,13 +315,13 @@ def main() -> None:
         prog="python -m nefgpt.tokenizer", description="Learn a codebook, turn fields into tokens."
     )
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--sdf-dir", type=Path, required=True)
+    parser.add_argument("--signal-dir", type=Path, required=True)
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--settings", required=True, help="tokens settings, JSON or @file")
     parser.add_argument("--quality-resolution", type=int, default=96)
     args = parser.parse_args()
     settings = cli.json_argument(args.settings)
-    tokenize(args.weights, args.sdf_dir, args.out_dir, settings, args.quality_resolution)
+    tokenize(args.weights, args.signal_dir, args.out_dir, settings, args.quality_resolution)
 
 
 if __name__ == "__main__":

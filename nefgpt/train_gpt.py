@@ -6,6 +6,7 @@ that a killed and resumed run is the run that was not killed.
 
 import argparse
 import csv
+import dataclasses
 import hashlib
 import io as stdio
 import json
@@ -36,10 +37,18 @@ COLUMNS = ["iteration", "train_loss", "val_loss", "learning_rate", "tokens_per_s
 SECONDS_BETWEEN_STATES = 60
 
 
-def read_split(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Train and val tokens, int64 [n, L] each, and the table's metadata."""
+@dataclasses.dataclass
+class Sequences:
+    """Codes int64 [n, L] of one split, and a class int64 [n] for each (None without labels)."""
+
+    codes: np.ndarray
+    labels: np.ndarray | None
+
+
+def read_split(path: Path) -> tuple[Sequences, Sequences, dict]:
+    """Train and val sequences, and the table's metadata with `n_classes` (0 without labels)."""
     try:
-        table = pq.read_table(path, columns=["split", "tokens"])
+        table = pq.read_table(path, columns=["split", "label", "tokens"])
         about = json.loads(table.schema.metadata[b"nefgpt"])
         length, n_codes = int(about["sequence_length"]), int(about["n_codes"])
         column = table["tokens"].combine_chunks()
@@ -51,14 +60,22 @@ def read_split(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
         raise InputError(f"cannot read tokens {path}: {error}; delete it and run again") from error
     if tokens.size and tokens.max() >= n_codes:
         raise InputError(f"{path}: token {tokens.max()} is no code, there are {n_codes}")
-    split = np.asarray(table["split"].to_pylist())
-    parts = {name: tokens[split == name] for name in ("train", "val")}
-    for name, rows in parts.items():
-        if not len(rows):
+    split, found = np.asarray(table["split"].to_pylist()), table["label"].to_pylist()
+    labels = None if None in found else np.asarray(found, np.int64)
+    if labels is None and any(label is not None for label in found):
+        raise InputError(f"{path}: some fields have a label and some have none")
+    parts = {}
+    for name in ("train", "val"):
+        chosen = split == name
+        parts[name] = Sequences(tokens[chosen], None if labels is None else labels[chosen])
+        if not chosen.any():
             raise InputError(
                 f"{path}: the {name} split is empty, and the GPT needs it: add shapes or change "
                 "dataset.split(_files)"
             )
+    about["n_classes"] = 0 if labels is None else int(parts["train"].labels.max()) + 1
+    if labels is not None and parts["val"].labels.max() >= about["n_classes"]:
+        raise InputError(f"{path}: the val split has a class that the train split has not")
     return parts["train"], parts["val"], about
 
 
@@ -85,43 +102,64 @@ def batch_rows(n_rows: int, batch: int, iteration: int, seed: int) -> np.ndarray
     )
 
 
-def mix(rows: np.ndarray, train: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Replace a share of the sequences by points on the way to a near train sequence.
+def mix(train: Sequences, chosen: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Codes of the chosen rows, a share of them moved on the way to a near train sequence.
+
+    The neighbour is of the same class where there are classes.
 
     Codes are ordered along each coefficient, so that a sequence between two sequences is a
     field between two fields (SMOTE, Chawla et al. 2002, with five neighbours).
 
     Parameters
     ----------
-    rows : int64 [B, L].
-    train : int64 [n, L].
+    chosen : row numbers [B].
+
+    Returns
+    -------
+    int64 [B, L]
     """
-    mixed = rows.copy()
-    for i in np.flatnonzero(rng.random(len(rows)) < share):
-        distance = np.abs(train - rows[i]).mean(axis=1)
+    mixed = train.codes[chosen]
+    for i in np.flatnonzero(rng.random(len(chosen)) < share):
+        row = mixed[i]
+        others = train.codes
+        if train.labels is not None:
+            others = others[train.labels == train.labels[chosen[i]]]
+        distance = np.abs(others - row).mean(axis=1)
         near = np.argsort(distance, kind="stable")[1:6]
         if len(near):
-            other = train[rng.choice(near)]
-            mixed[i] = np.rint(rows[i] + rng.random() * (other - rows[i])).astype(np.int64)
+            other = others[rng.choice(near)]
+            mixed[i] = np.rint(row + rng.random() * (other - row)).astype(np.int64)
     return mixed
 
 
+def prefix_of(labels: np.ndarray | None, n: int, n_codes: int) -> np.ndarray:
+    """Special tokens before the codes, int64 [n, P]: SOS, and the class token where there is one.
+
+    A label of -1 stands for no class and is a second SOS.
+    """
+    start = np.full((n, 1), n_codes)
+    if labels is None:
+        return start
+    return np.concatenate([start, n_codes + 1 + np.asarray(labels)[:, None]], axis=1)
+
+
 def make_batch(
-    train: np.ndarray, settings: dict, n_codes: int, iteration: int, seed: int
+    train: Sequences, settings: dict, n_codes: int, iteration: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs [SOS, codes but the last] and targets, int64 [effective batch, L] each."""
+    """Inputs [prefix, codes but the last] and target codes [effective batch, L], int64."""
     size = settings["batch_size"] * settings["accumulate"]
     rng = np.random.default_rng(stable_seed(seed, "batch", iteration))
-    targets = train[batch_rows(len(train), size, iteration, seed)]
-    if settings["mix"]:
-        targets = mix(targets, train, settings["mix"], rng)
+    chosen = batch_rows(len(train.codes), size, iteration, seed)
+    targets = mix(train, chosen, settings["mix"], rng) if settings["mix"] else train.codes[chosen]
     inputs = targets[:, :-1].copy()
     if settings["jitter"]:
         moved = rng.random(inputs.shape) < settings["jitter"]
         step = rng.choice([-1, 1], inputs.shape)
         inputs = np.where(moved, np.clip(inputs + step, 0, n_codes - 1), inputs)
-    start = np.full((size, 1), n_codes)
-    return np.concatenate([start, inputs], axis=1), targets
+    labels = None if train.labels is None else train.labels[chosen]
+    if labels is not None and settings["class_dropout"]:
+        labels = np.where(rng.random(size) < settings["class_dropout"], -1, labels)
+    return np.concatenate([prefix_of(labels, size, n_codes), inputs], axis=1), targets
 
 
 def smooth_targets(n_codes: int, vocabulary: int, width: float) -> Tensor:
@@ -139,20 +177,23 @@ def smooth_targets(n_codes: int, vocabulary: int, width: float) -> Tensor:
 
 
 @torch.no_grad()
-def validation_loss(model: GPT, val: np.ndarray, n_codes: int, batch: int, autocast) -> float:
+def validation_loss(model: GPT, val: Sequences, n_codes: int, batch: int, autocast) -> float:
     """Mean plain cross-entropy in nats per code over the val split."""
     model.eval()
     where = model.token.weight.device
-    total = 0.0
-    for start in range(0, len(val), batch):
-        targets = torch.from_numpy(val[start : start + batch]).to(where)
-        sos = torch.full((len(targets), 1), n_codes, device=where)
+    total, length = 0.0, val.codes.shape[1]
+    prefix = prefix_of(val.labels, len(val.codes), n_codes)
+    inputs = torch.from_numpy(np.concatenate([prefix, val.codes[:, :-1]], axis=1))
+    for part, codes in zip(
+        inputs.split(batch), torch.from_numpy(val.codes).split(batch), strict=True
+    ):
+        targets = codes.to(where)
         with autocast():
-            logits = model(torch.cat([sos, targets[:, :-1]], dim=1))
+            logits = model(part.to(where))[:, -length:]
         total += F.cross_entropy(
             logits.float().flatten(0, 1), targets.flatten(), reduction="sum"
         ).item()
-    return total / val.size
+    return total / val.codes.size
 
 
 def _optimiser(model: GPT, settings: dict) -> torch.optim.AdamW:
@@ -206,12 +247,14 @@ def train(
     """
     train_rows, val_rows, about = read_split(tokens)
     n_codes, length = about["n_codes"], about["sequence_length"]
-    vocabulary = n_codes + 1
+    vocabulary = n_codes + 1 + about["n_classes"]
     settings_text = json.dumps(settings, sort_keys=True)
     identity = [settings_text, str(seed), sha256_of(tokens), str(VERSIONS["gpt"])]
     fingerprint = hashlib.sha256("\0".join(identity).encode()).hexdigest()
     sizes = {key: settings[key] for key in ("embedding", "heads", "layers", "dropout")}
-    config = GPTConfig(vocab_size=vocabulary, context=context_length(length), **sizes)
+    n_prefix = 2 if about["n_classes"] else 1
+    context = context_length(length, n_prefix)
+    config = GPTConfig(vocab_size=vocabulary, context=context, **sizes)
     where = device()
     bf16 = settings["precision"] == "bf16" or (
         settings["precision"] == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -287,7 +330,7 @@ def train(
             )
             for part, target in parts:
                 with autocast():
-                    logits = model(part)
+                    logits = model(part)[:, -length:]
                 wanted = target.flatten() if smooth is None else smooth[target.flatten()]
                 loss = F.cross_entropy(logits.float().flatten(0, 1), wanted)
                 (loss / settings["accumulate"]).backward()
@@ -320,6 +363,7 @@ def train(
         {
             "gpt": {"vocab_size": vocabulary, "context": config.context, **sizes},
             "n_codes": n_codes,
+            "n_classes": about["n_classes"],
             "sequence_length": length,
             "settings": settings,
             "seed": seed,

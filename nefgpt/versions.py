@@ -7,6 +7,8 @@ editing a comment re-runs nothing.
 VERSIONS = {
     "procedural": 1,
     "sdf": 1,
+    "images": 1,
+    "inputs": 1,
     "template": 1,
     "fit": 1,
     "weights": 1,
@@ -14,6 +16,7 @@ VERSIONS = {
     "gpt": 1,
     "sample": 1,
     "extract": 1,
+    "classifier": 1,
     "evaluate": 1,
     "present": 1,
 }

@@ -15,8 +15,8 @@ from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec
 from nefgpt.io import atomic_path, read_json
+from nefgpt.signals import kind_of
 
-QUALITY = ("loss", "iou", "iou_near", "chamfer", "seconds")
 ROWS_PER_SHARD = 1024
 
 
@@ -45,6 +45,11 @@ class Fields:
         return np.flatnonzero(np.asarray(self.splits) == split)
 
 
+def quality_columns(spec: FieldSpec) -> tuple[str, ...]:
+    """Columns that say how well each field fits."""
+    return ("loss", *kind_of(spec).QUALITY, "seconds")
+
+
 def schema(spec: FieldSpec, template: np.ndarray) -> pa.Schema:
     """Arrow schema of a table of fields; its metadata holds what rebuilds them."""
     about = {
@@ -57,7 +62,7 @@ def schema(spec: FieldSpec, template: np.ndarray) -> pa.Schema:
         ("split", pa.string()),
         ("label", pa.int32()),
         ("weights", pa.list_(pa.float32(), spec.n_weights)),
-        *((name, pa.float32()) for name in QUALITY),
+        *((name, pa.float32()) for name in quality_columns(spec)),
     ]
     return pa.schema(columns, metadata={"nefgpt": json.dumps(about)})
 
@@ -69,7 +74,7 @@ def write_fields(
     rows: Iterable[tuple[str, str, int | None, np.ndarray, dict]],
 ) -> None:
     """Write rows (shape id, split, label, weights [W], quality) shard by shard."""
-    layout = schema(spec, template)
+    layout, measures = schema(spec, template), quality_columns(spec)
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, layout) as writer:
         shard: list = []
 
@@ -80,7 +85,7 @@ def write_fields(
                 pa.array([row[1] for row in shard], pa.string()),
                 pa.array([row[2] for row in shard], pa.int32()),
                 pa.FixedSizeListArray.from_arrays(pa.array(flat), spec.n_weights),
-                *(pa.array([row[4].get(name) for row in shard], pa.float32()) for name in QUALITY),
+                *(pa.array([row[4].get(name) for row in shard], pa.float32()) for name in measures),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=layout))
             shard.clear()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from nefgpt import extract, weights
+from nefgpt import extract, shapes, weights
 from nefgpt.field import FieldSpec, evaluate_grid, random_weights
 
 AXIS = np.linspace(-0.5, 0.5, 65)
@@ -19,7 +19,7 @@ def sphere(radius=0.3, centre=(0, 0, 0)) -> np.ndarray:
 
 
 def mesh_of(grid, level=0.0) -> trimesh.Trimesh:
-    return trimesh.Trimesh(*extract.marching_cubes(grid, level), process=False)
+    return trimesh.Trimesh(*shapes.marching_cubes(grid, level), process=False)
 
 
 def test_sphere_is_in_place():
@@ -54,7 +54,7 @@ def grid(monkeypatch):
     """Let every field have this grid of values."""
 
     def use(values):
-        monkeypatch.setattr(extract, "evaluate_grid", lambda *args: values)
+        monkeypatch.setattr(shapes, "evaluate_grid", lambda *args: values)
 
     return use
 
@@ -65,8 +65,8 @@ def test_small_parts(grid):
     level = -SPEC.surface_level()  # the grid above is a distance, whose surface is at zero
     assert level > 0
     spec = FieldSpec(hidden=(8, 8), offset=0.0)
-    whole = extract.surface(spec, field, 65)
-    kept = extract.surface(spec, field, 65, min_component=0.5)
+    whole = shapes.surface(spec, field, 65)
+    kept = shapes.surface(spec, field, 65, min_component=0.5)
     assert whole.n_components == kept.n_components == 2
     assert 0 < len(kept.faces) < len(whole.faces)
     assert np.linalg.norm(kept.vertices, axis=1).max() < 0.31
@@ -75,7 +75,7 @@ def test_small_parts(grid):
 @pytest.mark.parametrize("values", [np.ones((20,) * 3), np.full((20,) * 3, np.nan)])
 def test_no_surface_is_invalid(grid, values):
     grid(values)
-    assert not extract.surface(SPEC, torch.zeros(SPEC.n_weights), 20).valid
+    assert not shapes.surface(SPEC, torch.zeros(SPEC.n_weights), 20).valid
 
 
 def test_surface_on_grid_planes():
@@ -90,7 +90,7 @@ def test_full_cube_is_closed():
 
 def test_points_are_uniform_in_area():
     vertices = np.array([[0, 0, 0], [2, 0, 0], [0, 1, 0], [10, 0, 0], [16, 0, 0], [10, 1, 0.0]])
-    surface = extract.Surface(vertices, np.array([[0, 1, 2], [3, 4, 5]]), 2)
+    surface = shapes.Surface(vertices, np.array([[0, 1, 2], [3, 4, 5]]), 2)
     points = surface.sample(20_000, seed=0)
     assert (points[:, 0] > 5).mean() == pytest.approx(0.75, abs=0.01)
     small = points[points[:, 0] < 5]
@@ -99,7 +99,7 @@ def test_points_are_uniform_in_area():
 
 
 def test_normalised_cloud():
-    cloud = extract.normalise_cloud(np.random.default_rng(0).normal(3, 5, (2048, 3)))
+    cloud = shapes.normalise_cloud(np.random.default_rng(0).normal(3, 5, (2048, 3)))
     np.testing.assert_allclose(cloud.mean(axis=0), 0, atol=1e-5)
     assert cloud.std() == pytest.approx(1, abs=1e-5) and cloud.dtype == np.float32
 
@@ -119,16 +119,18 @@ def test_files(tmp_path, monkeypatch):
     settings = {"resolution": 24, "min_component": 0.0, "level": 0.0}
     words = ["extract", "--fields", str(tmp_path / "fields.parquet"), "--out-dir"]
     words += [str(tmp_path / "out"), "--settings", json.dumps(settings)]
+    np.save(tmp_path / "real.npy", np.zeros((1, shapes.N_POINTS, 3), np.float32))
+    words += ["--reference", str(tmp_path / "real.npy")]
     monkeypatch.setattr("sys.argv", words)
     extract.main()
     clouds = np.load(tmp_path / "out/clouds.npy")
-    assert clouds.shape == (3, extract.N_POINTS, 3)
+    assert clouds.shape == (3, shapes.N_POINTS, 3)
     assert np.isfinite(clouds).all(axis=(1, 2)).tolist() == [True, False, True]
     assert sorted(path.name for path in (tmp_path / "out/meshes").iterdir()) == ["0.ply", "2.ply"]
-    lines = (tmp_path / "out/surfaces.csv").read_text().splitlines()
-    assert len(lines) == 4 and lines[2].startswith("1,b,False")
+    lines = (tmp_path / "out/samples.csv").read_text().splitlines()
+    assert len(lines) == 4 and lines[2].startswith("1,b,,False")
     here = trimesh.load(tmp_path / "out/meshes/0.ply")
-    monkeypatch.setattr("sys.argv", [*words, "--sdf-dir", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", [*words, "--signal-dir", str(tmp_path)])
     extract.main()
     own_units = trimesh.load(tmp_path / "out/meshes/0.ply")
     np.testing.assert_allclose(own_units.vertices, here.vertices * 10 + [10, 0, 0], atol=1e-4)

@@ -7,10 +7,11 @@ import pytest
 import torch
 import trimesh
 
-from nefgpt import fit, sdf, template
+from nefgpt import fit, sdf, shapes, template
 from nefgpt.config import Fit, Template
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, evaluate, random_weights
+from nefgpt.io import load_signal
 
 SPEC = FieldSpec(hidden=(16, 16))
 SDF = {"backend": "libigl", "method": "scan", "n_uniform": 3000, "n_near": 3000, "sigma": 0.01}
@@ -72,8 +73,8 @@ def test_unseen_shape_is_fitted(kind, clouds, templates, tmp_path):
     fit.fit_shapes(SPEC, {"e5": (clouds["e5"], out)}, chosen, 0, templates[kind])
     spec, weights, record = fit.load_field(out)
     assert spec == SPEC and record["iou"] > 0.85
-    cloud = sdf.load_sdf(clouds["e5"])
-    again = fit.quality(spec, weights, cloud, 32)
+    cloud = load_signal(clouds["e5"])
+    again = shapes.quality(spec, weights, cloud, 32)
     assert again["iou"] == record["iou"] and again["chamfer"] == record["chamfer"]
 
 
@@ -99,7 +100,7 @@ def test_same_seed_same_field(clouds, templates, tmp_path):
 
 
 def test_poisoned_field_is_isolated(clouds):
-    points, values = fit.training_points([sdf.load_sdf(clouds[i]) for i in ("e0", "e1", "e2")])
+    points, values = fit.training_points(SPEC, [load_signal(clouds[i]) for i in ("e0", "e1", "e2")])
     start = random_weights(SPEC, 0).expand(3, -1)
     zero = torch.zeros(SPEC.n_weights)
     clean, _, _ = fit.fit_fields(SPEC, points, values, start, zero, settings(), 0, progress=False)

@@ -48,13 +48,13 @@ def write_row(root, row, setting, shape_ids, *, invalid=(), scale=1.0):
         valid, train = i not in invalid, TRAIN[i % len(TRAIN)]
         surfaces.append({"sample": i, "shape_id": shape_id, "valid": valid, "n_components": 1})
         surfaces[-1] |= {"n_faces": 12 * valid, "watertight": valid}
-        nearest.append({"sample": i, "valid": valid, "nearest_shape_id": train if valid else ""})
-        nearest[-1]["chamfer_x100"] = 1.5 * i if valid else np.nan
+        nearest.append({"sample": i, "valid": valid, "nearest_1": train if valid else ""})
+        nearest[-1]["distance_x100"] = 1.5 * i if valid else np.nan
         if valid:
             mesh = mesh_of(train)
             mesh.vertices = mesh.vertices * scale + (scale != 1)
             mesh.export(folder / "meshes" / f"{i}.ply")
-    write_text(folder / "surfaces.csv", pd.DataFrame(surfaces).to_csv(index=False))
+    write_text(folder / "samples.csv", pd.DataFrame(surfaces).to_csv(index=False))
     write_text(folder / "nearest.csv", pd.DataFrame(nearest).to_csv(index=False))
 
 
@@ -93,6 +93,9 @@ def write_results(root: Path) -> Path:
         "iteration,train_loss,val_loss,learning_rate,tokens_per_second\n"
         "10,2,2.1,0.1,5\n20,1.5,1.9,0.1,5\n",
     )
+    about = {"settings": {"batch_size": 2, "accumulate": 1, "iterations": 20}}
+    about |= {"sequence_length": 3, "iteration": 20, "val_loss": 1.9, "n_parameters": 77}
+    write_json(root / "gpt/tiny/config.json", about)
     write_row(root, "train-fields", "all", TRAIN, scale=40.0)
     write_row(root, "quantised-train-fields", "all", TRAIN, invalid=[2], scale=40.0)
     paths = []
@@ -125,7 +128,7 @@ def test_figures_and_report(results):
     page = out.read_text(encoding="utf-8")
     for text in (
         "by-hand", "HyperDiffusion", "Quality of the fits", ">1.230<", ">0.900<", "entropy bits",
-        "Left out: 1 ", "embedding: 8", "choose_train_meshes", "1 empty or invalid",
+        "Left out: 1 ", "embedding: 8", "choose_real", "1 empty or invalid",
         "first 9 of 9 samples (not selected; 8 of all have a surface", "nearest train shape",
     ):  # fmt: skip
         assert text in page, text
@@ -184,7 +187,7 @@ def test_ladder_frames_its_three_rows_alike(results, in_mesh_units):
     [
         "config.json", "shapes.parquet", "weights.parquet", "tokens.parquet",
         "codebook.safetensors", "gpt/tiny/losses.csv", "tables/metrics.csv",
-        "samples/tiny/t1/surfaces.csv", "samples/gaussian/pca/nearest.csv",
+        "samples/tiny/t1/samples.csv", "samples/gaussian/pca/nearest.csv",
         "samples/tiny/k3-t1/meshes/3.ply", "samples/train-fields/all/meshes/0.ply",
         "inputs/003.obj",
     ],
@@ -211,7 +214,7 @@ def test_missing_files_are_named_by_the_report(results, name):
 
 
 def test_rows_that_do_not_belong_together_are_refused(results):
-    path = results / "samples/quantised-train-fields/all/surfaces.csv"
+    path = results / "samples/quantised-train-fields/all/samples.csv"
     path.write_text(path.read_text().replace(",000,", ",004,"))
     with pytest.raises(InputError, match="different shapes"):
         present.figure_spec(results)

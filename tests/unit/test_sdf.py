@@ -2,14 +2,12 @@ import sys
 import types
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import trimesh
 
 from nefgpt.errors import InputError
-from nefgpt.io import load_sdf
+from nefgpt.io import load_signal
 from nefgpt.sdf import (
-    collect,
     mesh_to_sdf_distance,
     prepare,
     sign_agreement,
@@ -52,7 +50,7 @@ def test_round_trip_back_to_mesh_units(tmp_path):
     box.apply_translation([10, 0, 0])
     box.export(tmp_path / "box.obj")
     prepare(tmp_path / "box.obj", "box", tmp_path / "box.npz", SETTINGS, 0)
-    cloud = load_sdf(tmp_path / "box.npz")
+    cloud = load_signal(tmp_path / "box.npz")
     assert len(cloud["points"]) == len(cloud["sdf"]) == 2000
     assert cloud["watertight"] and cloud["n_faces"] == 12
     back = cloud["surface"] / cloud["scale"] + cloud["center"]
@@ -62,13 +60,13 @@ def test_round_trip_back_to_mesh_units(tmp_path):
 def test_unusable_mesh_is_recorded_with_its_reason(tmp_path):
     (tmp_path / "a.obj").write_text("")
     prepare(tmp_path / "a.obj", "a", tmp_path / "a.npz", SETTINGS, 0)
-    assert "empty" in load_sdf(tmp_path / "a.npz")["rejected"]
+    assert "empty" in load_signal(tmp_path / "a.npz")["rejected"]
 
 
 def test_truncated_cloud_is_named(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(InputError, match=r"a\.npz"):
-        load_sdf(tmp_path / "a.npz")
+        load_signal(tmp_path / "a.npz")
 
 
 def test_signs_agree_on_a_closed_mesh_and_not_on_an_open_one():
@@ -79,37 +77,6 @@ def test_signs_agree_on_a_closed_mesh_and_not_on_an_open_one():
     flipped = sphere.copy()
     flipped.faces[::2] = flipped.faces[::2, ::-1]
     assert sign_agreement(flipped, near, signed_distance(flipped, near)) < 0.9
-
-
-@pytest.fixture
-def three(tmp_path):
-    """Two boxes and a broken mesh, sampled."""
-    for name in ("a", "b"):
-        trimesh.creation.box().export(tmp_path / f"{name}.off")
-    (tmp_path / "c.off").write_text("OFF\n")
-    for name in ("a", "b", "c"):
-        prepare(tmp_path / f"{name}.off", name, tmp_path / f"{name}.npz", SETTINGS, 0)
-    return [["a", "train", None], ["b", "test", None], ["c", "train", None]]
-
-
-def test_collect(three, tmp_path):
-    out, rejected = tmp_path / "shapes.parquet", tmp_path / "rejected.tsv"
-    collect(three, tmp_path, out, rejected, max_fraction=0.34)
-    table = pq.read_table(out).to_pylist()
-    assert [row["n_faces"] for row in table] == [12, 12, 0]
-    assert table[0]["watertight"] and table[0]["sign_agreement"] > 0.99
-    lines = rejected.read_text().splitlines()
-    assert len(lines) == 2 and lines[1].startswith("c\t") and "c.off" in lines[1]
-
-
-def test_too_many_rejected_stop_the_run(three, tmp_path):
-    rejected = tmp_path / "rejected.tsv"
-    with pytest.raises(InputError, match="1 of 3 inputs cannot be used"):
-        collect(three, tmp_path, tmp_path / "shapes.parquet", rejected, max_fraction=0.3)
-    assert rejected.exists() and not (tmp_path / "shapes.parquet").exists()
-    three[0][1] = "val"
-    with pytest.raises(InputError, match="no input of the train split"):
-        collect(three, tmp_path, tmp_path / "shapes.parquet", rejected, max_fraction=0.5)
 
 
 def test_other_backend():

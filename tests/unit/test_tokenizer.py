@@ -145,13 +145,13 @@ def files_of(folder, values: np.ndarray, splits: list[str]) -> list[str]:
     weights.write_fields(folder / "w.parquet", spec, values[0], rows)
     for row in rows:
         np.savez(folder / f"{row[0]}.npz", points=np.zeros((1, 3)), sdf=np.zeros(1))
-    words = ["tokenizer", "--weights", str(folder / "w.parquet"), "--sdf-dir", str(folder)]
+    words = ["tokenizer", "--weights", str(folder / "w.parquet"), "--signal-dir", str(folder)]
     return [*words, "--out-dir", str(folder), "--settings", json.dumps(BASIS)]
 
 
 def test_only_train_is_learned_from(tmp_path, monkeypatch):
     measured = {"iou": 0.8, "chamfer": 0.2}
-    monkeypatch.setattr("nefgpt.fit.quality", lambda *args: measured)
+    monkeypatch.setattr("nefgpt.shapes.quality", lambda *args: measured)
     values = fields(n=24, width=FieldSpec(hidden=(2,), octaves=0).n_weights)
     splits = ["val" if i % 4 == 1 else "train" for i in range(24)]
     val = np.array(splits) == "val"

@@ -139,8 +139,8 @@ def test_smooth_targets():
 
 
 def test_mixed_sequences_lie_between_near_ones():
-    train = np.array([[0, 0], [4, 4], [50, 0]])
-    mixed = train_gpt.mix(np.repeat(train[:1], 200, axis=0), train, 1.0, np.random.default_rng(0))
+    train = train_gpt.Sequences(np.array([[0, 0], [4, 4], [50, 0]]), None)
+    mixed = train_gpt.mix(train, np.zeros(200, int), 1.0, np.random.default_rng(0))
     assert (mixed[:, 1] <= 4).all() and mixed.max() <= 50 and len(np.unique(mixed, axis=0)) > 20
 
 
@@ -275,7 +275,8 @@ def test_weight_decay_spares_positions_norms_and_biases():
 def test_jitter_moves_inputs_to_neighbours_only():
     train = np.random.default_rng(0).integers(N_CODES, size=(300, 40))
     chosen = settings(batch_size=300, jitter=0.25, mix=0.0)
-    inputs, targets = train_gpt.make_batch(train, chosen, N_CODES, 0, 0)
+    rows = train_gpt.Sequences(train, None)
+    inputs, targets = train_gpt.make_batch(rows, chosen, N_CODES, 0, 0)
     assert sorted(targets.tolist()) == sorted(train.tolist()), "targets stay"
     assert (inputs[:, 0] == N_CODES).all()
     moved = inputs[:, 1:] - targets[:, :-1]
@@ -283,6 +284,58 @@ def test_jitter_moves_inputs_to_neighbours_only():
     assert inputs[:, 1:].min() == 0 and inputs[:, 1:].max() == N_CODES - 1
     inner = (targets[:, :-1] > 0) & (targets[:, :-1] < N_CODES - 1)
     assert (moved[inner] != 0).mean() == pytest.approx(0.25, abs=0.02)
-    same = np.zeros((300, 40), dtype=int) + 5
+    same = train_gpt.Sequences(np.full((300, 40), 5), None)
     first, second = (train_gpt.make_batch(same, chosen, N_CODES, i, 0)[0] for i in (0, 1))
     assert (first != second).any(), "another iteration, other codes"
+
+
+def labelled(n: int = 60) -> dict:
+    """Sequences whose every code is their class."""
+    labels = [i % 3 for i in range(n)]
+    rows = {"shape_id": [f"s{i}" for i in range(n)], "label": labels}
+    return rows | {"split": ["val" if i % 5 == 0 else "train" for i in range(n)]}
+
+
+def test_class_token_decides_the_codes(tmp_path):
+    rows = labelled()
+    codes = np.repeat(np.array(rows["label"])[:, None], LENGTH, axis=1)
+    write_tokens(tmp_path / "t.parquet", rows, codes, N_CODES)
+    chosen = settings(iterations=150, learning_rate=1e-2, dropout=0.0, jitter=0.0, mix=0.5)
+    train_gpt.train(tmp_path / "t.parquet", tmp_path / "gpt", chosen | {"class_dropout": 0.3}, 0)
+    model, about = load_gpt(tmp_path / "gpt")
+    assert about["n_classes"] == 3 and model.config.vocab_size == N_CODES + 4
+    assert model.config.context == LENGTH + 1
+    asked = np.arange(30) % 3
+    prefix = train_gpt.prefix_of(asked, 30, N_CODES)
+    made = generate(model, 30, LENGTH, N_CODES, prefix=prefix)
+    assert (made == asked[:, None]).mean() > 0.95
+    # Without a class the model has seen all three, and knows no more than that.
+    free = generate(model, 60, LENGTH, N_CODES, prefix=[N_CODES, N_CODES])
+    assert set(free[:, 0]) >= {0, 1, 2}
+    guided = generate(model, 30, LENGTH, N_CODES, prefix=prefix, guidance=3.0)
+    assert (guided == asked[:, None]).mean() >= (made == asked[:, None]).mean()
+
+
+def test_guidance_of_one_changes_nothing_and_needs_classes(tmp_path):
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(N_CODES + 4, LENGTH + 1, embedding=8, heads=2, layers=1)).eval()
+    prefix = [N_CODES, N_CODES + 2]
+    plain = generate(model, 8, LENGTH, N_CODES, prefix=prefix)
+    assert (generate(model, 8, LENGTH, N_CODES, prefix=prefix, guidance=1.0) == plain).all()
+    with pytest.raises(InputError, match="guidance is for models with classes"):
+        generate(model, 8, LENGTH, N_CODES, guidance=2.0)
+
+
+def test_mixing_stays_within_a_class():
+    codes = np.array([[0, 0], [1, 1], [9, 9], [10, 10]])
+    train = train_gpt.Sequences(codes, np.array([0, 1, 0, 1]))
+    mixed = train_gpt.mix(train, np.zeros(300, int), 1.0, np.random.default_rng(0))
+    assert (mixed[:, 0] == mixed[:, 1]).all() and mixed.max() == 9, "never towards [10, 10]"
+
+
+def test_labels_on_some_fields_only_are_refused(tmp_path):
+    rows = labelled(10)
+    rows["label"] = [None, *rows["label"][1:]]
+    write_tokens(tmp_path / "t.parquet", rows, np.zeros((10, LENGTH), int), N_CODES)
+    with pytest.raises(InputError, match="some fields have a label and some have none"):
+        train_gpt.read_split(tmp_path / "t.parquet")

@@ -97,7 +97,7 @@ def test_contracts(run):
 def test_fields_of_real_shapes_are_in_mesh_units(run):
     results = run / RESULTS
     shapes = pd.read_parquet(results / "shapes.parquet").set_index("shape_id")
-    surfaces = pd.read_csv(results / "samples/train-fields/all/surfaces.csv")
+    surfaces = pd.read_csv(results / "samples/train-fields/all/samples.csv")
     row = surfaces[surfaces.valid].iloc[0]
     source = trimesh.load(run / shapes.source_path[row.shape_id])
     made = trimesh.load(results / f"samples/train-fields/all/meshes/{row['sample']}.ply")
@@ -112,7 +112,7 @@ SAMPLES = GENERATED | {"sample_train", "sample_gaussian"}
 TOKENS = GENERATED | {"tokens", "train_gpt", "sample_train"}
 FITTED = TOKENS | SAMPLES | {"fit", "weights"}
 FIELDS = FITTED | {"template"}
-REAL = {"clouds", "choose_train_meshes", "reference_distances"}
+REAL = {"clouds", "choose_real", "reference_distances"}
 SDF = FIELDS | {"sdf", "shapes"} | REAL
 PAPER = {"template.n_shapes": 1, "template.n_components": 0}
 
@@ -189,7 +189,7 @@ STALE = {
     "extract.resolution": (25, SCORED),
     "extract.level": (0.001, SCORED),
     "extract.min_component": (0.5, SCORED),
-    "evaluation.n_samples": (1, SAMPLES | {"choose_train_meshes"}),
+    "evaluation.n_samples": (1, SAMPLES | {"choose_real"}),
 }
 OTHER_SHAPES = "the run has other shapes, or another folder"
 NOT_COMPARED = {

@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from nefgpt.config import validate
-from nefgpt.dataset import MESHES_PER_PACK, list_shapes, template_shapes
+from nefgpt.dataset import IMAGE_KINDS, MESHES_PER_PACK, list_shapes, template_shapes
 from nefgpt.errors import InputError
 from nefgpt.versions import VERSIONS
 
@@ -45,8 +45,15 @@ try:
 except InputError as error:
     raise WorkflowError(str(error))
 
+# The one place where rules differ by the kind of signal.
+KIND = "images" if CONFIG["dataset"]["kind"] in IMAGE_KINDS else "shapes"
+SIGNALS = f"{RESULTS}/images" if KIND == "images" else f"{RESULTS}/sdf"
+DECODED = "images" if KIND == "images" else "meshes"
+REAL = f"train-{DECODED}"
+LABELLED = all(shape.label is not None for shape in SHAPES)
+
 SHAPE_LIST_HASH = hashlib.sha256(
-    json.dumps([[shape.shape_id, shape.split] for shape in SHAPES]).encode()
+    json.dumps([[shape.shape_id, shape.split, shape.label] for shape in SHAPES]).encode()
 ).hexdigest()
 BY_ID = {shape.shape_id: shape for shape in SHAPES}
 FITTED = [shape.shape_id for shape in SHAPES if shape.split in ("train", "val")]
@@ -60,7 +67,7 @@ GENERATED = [("gaussian", "pca")] + [
     (model, setting) for model in CONFIG["gpt"] for setting in CONFIG["sampling"]["settings"]
 ]
 FIELD_SETS = [(row, "all") for row in LADDER] + GENERATED
-ROWS = [("train-meshes", "all")] + FIELD_SETS
+ROWS = [(REAL, "all")] + FIELD_SETS
 
 
 wildcard_constraints:
@@ -101,6 +108,17 @@ def mesh_of(wildcards):
     return shape.path if Path(shape.path).exists() else []
 
 
+def signal_path(shape_id):
+    return f"{SIGNALS}/{shape_id}.npz"
+
+
+def signals(shape_ids):
+    """What has to be there before these signals can be read: themselves, or their packs."""
+    if KIND == "shapes":
+        return [signal_path(shape_id) for shape_id in shape_ids]
+    return sorted({f"{SIGNALS}/packs/{BY_ID[shape_id].pack}.json" for shape_id in shape_ids})
+
+
 def pack_members(pack):
     return FITTED[int(pack) * PER_JOB : (int(pack) + 1) * PER_JOB]
 
@@ -112,7 +130,5 @@ def fitted_fields(wildcards):
     return [f"{RESULTS}/fields/packs/{pack}.json" for pack in range(n_packs)]
 
 
-def surfaces_of(wildcards):
-    if wildcards.model == "train-meshes":
-        return []
-    return f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/surfaces.csv"
+def of_split(split):
+    return [shape.shape_id for shape in SHAPES if shape.split == split]

@@ -70,15 +70,36 @@ rule sdf:
         ),
         version=version("sdf"),
     shell:
-        "python -m nefgpt.sdf one {params.options} --shape-id {wildcards.shape_id:q}"
+        "python -m nefgpt.sdf {params.options} --shape-id {wildcards.shape_id:q}"
         " --out {output} > {log} 2>&1"
+
+
+rule images:
+    output:
+        f"{RESULTS}/images/packs/{{pack}}.json",
+    log:
+        f"{RESULTS}/logs/images/{{pack}}.log",
+    priority: 10
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 15 * attempt,
+    params:
+        options=lambda wildcards: options(
+            sources={s.shape_id: s.path for s in SHAPES if s.pack == int(wildcards.pack)},
+            out_dir=SIGNALS,
+        ),
+        version=version("images"),
+    shell:
+        "python -m nefgpt.images {params.options} --manifest {output} > {log} 2>&1"
 
 
 # Comes before any fit, so that a run with too many unusable inputs stops early.
 rule shapes:
     input:
         shapes=rules.list_shapes.output,
-        sdf=[f"{RESULTS}/sdf/{shape.shape_id}.npz" for shape in SHAPES],
+        signals=signals([shape.shape_id for shape in SHAPES]),
     output:
         shapes=f"{RESULTS}/shapes.parquet",
     log:
@@ -92,11 +113,11 @@ rule shapes:
     params:
         options=options(
             max_rejected_fraction=CONFIG["dataset"]["max_rejected_fraction"],
-            sdf_dir=f"{RESULTS}/sdf",
+            signal_dir=SIGNALS,
             # Not an output: Snakemake would delete it when the job stops the run for its sake.
             rejected_out=f"{RESULTS}/rejected.tsv",
         ),
-        version=version("sdf"),
+        version=version("inputs"),
     shell:
-        "python -m nefgpt.sdf collect --shapes {input.shapes} --shapes-out {output.shapes}"
+        "python -m nefgpt.inputs --shapes {input.shapes} --shapes-out {output.shapes}"
         " {params.options} > {log} 2>&1"

@@ -2,44 +2,40 @@ rule clouds:
     input:
         shapes=rules.list_shapes.output,
         checked=ancient(rules.shapes.output.shapes),
-        sdf=lambda wildcards: [
-            f"{RESULTS}/sdf/{shape.shape_id}.npz"
-            for shape in SHAPES
-            if shape.split == wildcards.split
-        ],
+        signals=lambda wildcards: signals(of_split(wildcards.split)),
     output:
         clouds=f"{RESULTS}/clouds/{{split}}.npy",
-        ids=f"{RESULTS}/clouds/{{split}}.json",
+        table=f"{RESULTS}/clouds/{{split}}.csv",
     log:
         f"{RESULTS}/logs/clouds/{{split}}.log",
     wildcard_constraints:
-        split="train|test",
+        split="train|val|test",
     conda:
         "../envs/core.yaml"
     params:
-        options=options(sdf_dir=f"{RESULTS}/sdf"),
+        options=options(signal_dir=SIGNALS, kind=KIND),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.clouds --out {output.clouds} split --shapes {input.shapes}"
+        "python -m nefgpt.clouds --out {output.clouds} --table {output.table} split --shapes {input.shapes}"
         " --split {wildcards.split} {params.options} > {log} 2>&1"
 
 
-rule choose_train_meshes:
+rule choose_real:
     input:
         clouds=f"{RESULTS}/clouds/train.npy",
-        ids=f"{RESULTS}/clouds/train.json",
+        table=f"{RESULTS}/clouds/train.csv",
     output:
-        clouds=f"{RESULTS}/samples/train-meshes/all/clouds.npy",
-        ids=f"{RESULTS}/samples/train-meshes/all/clouds.json",
+        clouds=f"{RESULTS}/samples/{REAL}/all/clouds.npy",
+        table=f"{RESULTS}/samples/{REAL}/all/samples.csv",
     log:
-        f"{RESULTS}/logs/choose_train_meshes.log",
+        f"{RESULTS}/logs/choose_real.log",
     conda:
         "../envs/core.yaml"
     params:
         options=options(n_samples=N_SAMPLES, seed=CONFIG["seed"]),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.clouds --out {output.clouds} choose --clouds {input.clouds}"
+        "python -m nefgpt.clouds --out {output.clouds} --table {output.table} choose --clouds {input.clouds}"
         " {params.options} > {log} 2>&1"
 
 
@@ -57,10 +53,37 @@ rule reference_distances:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
+        options=options(kind=KIND),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.metrics reference --reference {input.reference}"
+        "python -m nefgpt.metrics reference {params.options} --reference {input.reference}"
         " --train {input.train} --out {output} > {log} 2>&1"
+
+
+rule classifier:
+    input:
+        train=f"{RESULTS}/clouds/train.npy",
+        labels=f"{RESULTS}/clouds/train.csv",
+        test=f"{RESULTS}/clouds/test.npy",
+        test_labels=f"{RESULTS}/clouds/test.csv",
+    output:
+        model=f"{RESULTS}/classifier.safetensors",
+        report=f"{RESULTS}/classifier.json",
+    log:
+        f"{RESULTS}/logs/classifier.log",
+    conda:
+        "../envs/core.yaml"
+    threads: 8
+    resources:
+        gpu=GPU,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        options=options(settings=CONFIG["classifier"], seed=CONFIG["seed"]),
+        version=version("classifier"),
+    shell:
+        "python -m nefgpt.classifier --train {input.train} --test {input.test} {params.options}"
+        " --out {output.model} --report {output.report} > {log} 2>&1"
 
 
 rule score:
@@ -69,9 +92,11 @@ rule score:
         reference=f"{RESULTS}/clouds/test.npy",
         train=f"{RESULTS}/clouds/train.npy",
         distances=rules.reference_distances.output,
-        ids=f"{RESULTS}/clouds/train.json",
-        surfaces=surfaces_of,
+        ids=f"{RESULTS}/clouds/train.csv",
+        samples=f"{RESULTS}/samples/{{model}}/{{setting}}/samples.csv",
+        classifier=rules.classifier.output.model if LABELLED else [],
     output:
+        **({"classes": f"{RESULTS}/samples/{{model}}/{{setting}}/classes.csv"} if LABELLED else {}),
         metrics=f"{RESULTS}/samples/{{model}}/{{setting}}/metrics.csv",
         nearest=f"{RESULTS}/samples/{{model}}/{{setting}}/nearest.csv",
     log:
@@ -86,13 +111,52 @@ rule score:
             method=wildcards.model,
             setting=wildcards.setting,
             seed=CONFIG["seed"],
-            surfaces=surfaces_of(wildcards) or None,
+            kind=KIND,
+            classifier=f"{RESULTS}/classifier.safetensors" if LABELLED else None,
+            classes=(
+                f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/classes.csv"
+                if LABELLED
+                else None
+            ),
         ),
         version=version("evaluate"),
     shell:
         "python -m nefgpt.metrics score --clouds {input.clouds} --reference {input.reference}"
         " --train {input.train} --distances {input.distances} {params.options}"
-        " --out {output.metrics} --nearest {output.nearest} > {log} 2>&1"
+        " --samples {input.samples} --out {output.metrics} --nearest {output.nearest} > {log} 2>&1"
+
+
+rule tune:
+    input:
+        model=lambda wildcards: f"{RESULTS}/gpt/{CONFIG['tuning']['model']}/model.safetensors",
+        weights=rules.weights.output,
+        codebook=rules.tokens.output.codebook,
+        reference=f"{RESULTS}/clouds/val.npy",
+        classifier=rules.classifier.output.model if LABELLED else [],
+    output:
+        f"{RESULTS}/tables/tuning.csv",
+    log:
+        f"{RESULTS}/logs/tune.log",
+    conda:
+        "../envs/core.yaml"
+    threads: 8
+    resources:
+        gpu=GPU,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        options=lambda wildcards: options(
+            settings=CONFIG["tuning"],
+            extract=CONFIG["extract"],
+            seed=CONFIG["seed"],
+            batch_size=CONFIG["sampling"]["batch_size"],
+            gpt=f"{RESULTS}/gpt/{CONFIG['tuning']['model']}",
+            classifier=f"{RESULTS}/classifier.safetensors" if LABELLED else None,
+        ),
+        version=version("sample"),
+    shell:
+        "python -m nefgpt.tune --weights {input.weights} --codebook {input.codebook}"
+        " --reference {input.reference} {params.options} --out {output} > {log} 2>&1"
 
 
 rule tables:
@@ -108,7 +172,7 @@ rule tables:
     conda:
         "../envs/core.yaml"
     params:
-        options=options(out_dir=f"{RESULTS}/tables"),
+        options=options(out_dir=f"{RESULTS}/tables", kind=KIND),
         version=version("evaluate"),
     shell:
         "python -m nefgpt.tables --metrics {input} {params.options} > {log} 2>&1"
@@ -125,8 +189,10 @@ rule figures:
         [
             f"{RESULTS}/samples/{m}/{s}/{f}"
             for m, s in FIELD_SETS
-            for f in ("surfaces.csv", "nearest.csv")
+            for f in ("samples.csv", "nearest.csv")
         ],
+        rules.tune.output if CONFIG["tuning"] else [],
+        rules.classifier.output if LABELLED else [],
     output:
         directory(f"{RESULTS}/figures"),
     log:

@@ -1,6 +1,6 @@
 rule template:
     input:
-        [f"{RESULTS}/sdf/{shape_id}.npz" for shape_id in TEMPLATE_IDS],
+        signals(TEMPLATE_IDS),
     output:
         f"{RESULTS}/fields/template.safetensors",
     log:
@@ -19,7 +19,7 @@ rule template:
             field=CONFIG["field"],
             settings=without(CONFIG["template"], "shape_id"),
             seed=CONFIG["seed"],
-            shapes={shape_id: f"{RESULTS}/sdf/{shape_id}.npz" for shape_id in TEMPLATE_IDS},
+            shapes={shape_id: signal_path(shape_id) for shape_id in TEMPLATE_IDS},
         ),
         version=version("template"),
     shell:
@@ -28,7 +28,7 @@ rule template:
 
 rule fit:
     input:
-        sdf=f"{RESULTS}/sdf/{{shape_id}}.npz",
+        signal=lambda wildcards: signals([wildcards.shape_id]),
         template=rules.template.output,
     output:
         f"{RESULTS}/fields/{{shape_id}}.safetensors",
@@ -43,20 +43,21 @@ rule fit:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        options=options(
+        options=lambda wildcards: options(
             field=CONFIG["field"],
             settings=without(CONFIG["fit"], "fields_per_job"),
             seed=CONFIG["seed"],
+            signal=signal_path(wildcards.shape_id),
         ),
         version=version("fit"),
     shell:
-        "python -m nefgpt.fit --sdf {input.sdf} --template {input.template}"
+        "python -m nefgpt.fit --template {input.template}"
         " {params.options} --out {output} > {log} 2>&1"
 
 
 rule fit_pack:
     input:
-        sdf=lambda wildcards: [f"{RESULTS}/sdf/{i}.npz" for i in pack_members(wildcards.pack)],
+        signals=lambda wildcards: signals(pack_members(wildcards.pack)),
         template=rules.template.output,
     output:
         f"{RESULTS}/fields/packs/{{pack}}.json",
@@ -76,7 +77,7 @@ rule fit_pack:
             settings=without(CONFIG["fit"], "fields_per_job"),
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/fields",
-            shapes={i: f"{RESULTS}/sdf/{i}.npz" for i in pack_members(wildcards.pack)},
+            shapes={i: signal_path(i) for i in pack_members(wildcards.pack)},
         ),
         version=version("fit"),
     shell:

@@ -88,14 +88,15 @@ rule sample_train:
 rule extract:
     input:
         fields=f"{RESULTS}/samples/{{model}}/{{setting}}/fields.parquet",
+        reference=f"{RESULTS}/clouds/test.npy",
     output:
-        meshes=directory(f"{RESULTS}/samples/{{model}}/{{setting}}/meshes"),
+        decoded=directory(f"{RESULTS}/samples/{{model}}/{{setting}}/{DECODED}"),
         clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
-        surfaces=f"{RESULTS}/samples/{{model}}/{{setting}}/surfaces.csv",
+        table=f"{RESULTS}/samples/{{model}}/{{setting}}/samples.csv",
     log:
         f"{RESULTS}/logs/extract/{{model}}/{{setting}}.log",
     wildcard_constraints:
-        model="(?!train-meshes).+",
+        model=f"(?!{REAL}).+",
     conda:
         "../envs/core.yaml"
     resources:
@@ -107,8 +108,8 @@ rule extract:
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
             # Fields of real shapes go back to their mesh's own units.
-            sdf_dir=f"{RESULTS}/sdf" if wildcards.model in LADDER else None,
+            signal_dir=SIGNALS if wildcards.model in LADDER else None,
         ),
         version=version("extract"),
     shell:
-        "python -m nefgpt.extract --fields {input.fields} {params.options} > {log} 2>&1"
+        "python -m nefgpt.extract --fields {input.fields} --reference {input.reference} {params.options} > {log} 2>&1"

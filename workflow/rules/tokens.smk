@@ -15,7 +15,7 @@ rule tokens:
     params:
         options=options(
             settings=CONFIG["tokens"],
-            sdf_dir=f"{RESULTS}/sdf",
+            signal_dir=SIGNALS,
             quality_resolution=CONFIG["fit"]["quality_resolution"],
             out_dir=RESULTS,
         ),

@@ -1,0 +1,138 @@
+"""A small convolutional classifier, trained on real images: does a sample show its class?"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from nefgpt import cli
+from nefgpt.errors import InputError
+from nefgpt.fit import device
+from nefgpt.io import atomic_path, read_clouds, read_table, stable_seed, write_json
+
+
+class Classifier(nn.Module):
+    """Two convolutions and two linear layers; any image size of at least 2 x 2 pixels."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 32, 3, padding=1)
+        self.second = nn.Conv2d(32, 64, 3, padding=1)
+        self.hidden = nn.Linear(64 * 16, 128)
+        self.output = nn.Linear(128, n_classes)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, n_classes] of images [B, H, W] in [0, 1]."""
+        x = F.max_pool2d(F.relu(self.first(images[:, None])), 2)
+        x = F.adaptive_max_pool2d(F.relu(self.second(x)), 4).flatten(1)
+        return self.output(self.dropout(F.relu(self.hidden(self.dropout(x)))))
+
+
+def train(images: np.ndarray, labels: np.ndarray, settings: dict, seed: int) -> Classifier:
+    """Train on images float32 [n, H, W] and labels int [n].
+
+    Parameters
+    ----------
+    settings : epochs, batch_size, learning_rate (Adam's, down a cosine to zero).
+    """
+    torch.manual_seed(stable_seed(seed, "classifier"))
+    model = Classifier(int(labels.max()) + 1).to(device())
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"])
+    x = torch.from_numpy(images).to(device())
+    y = torch.from_numpy(labels.astype(np.int64)).to(device())
+    batch = min(settings["batch_size"], len(x))
+    steps = settings["epochs"] * (len(x) // batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in tqdm(range(settings["epochs"]), desc="classifier", unit="epoch", mininterval=1):
+        for rows in torch.randperm(len(x))[: len(x) // batch * batch].to(x.device).split(batch):
+            optimiser.zero_grad()
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimiser.step()
+            schedule.step()
+    return model.cpu().eval()
+
+
+@torch.inference_mode()
+def probabilities(model: Classifier, images: np.ndarray) -> np.ndarray:
+    """Class probabilities, float64 [n, n_classes]; a NaN image is every class equally."""
+    valid = np.isfinite(images).all(axis=(1, 2))
+    n_classes = model.output.out_features
+    result = np.full((len(images), n_classes), 1 / n_classes)
+    if valid.any():
+        tiles = torch.from_numpy(images[valid]).split(1024)
+        result[valid] = torch.cat([model(tile).double().softmax(dim=1) for tile in tiles]).numpy()
+    return result
+
+
+def scores(found: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each image is taken for its class, and the cross-entropy in nats, both [n].
+
+    An image that could be any class (`probabilities` of NaN) is never right.
+    """
+    right = (found.argmax(axis=1) == labels) & (np.ptp(found, axis=1) > 0)
+    entropy = -np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12))
+    return right, entropy
+
+
+def save_classifier(path: Path, model: Classifier, about: dict) -> None:
+    """Write `classifier.safetensors`."""
+    with atomic_path(path) as temporary:
+        save_file(model.state_dict(), temporary, metadata={"classifier": json.dumps(about)})
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Read `classifier.safetensors`; raise InputError when it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            about = json.loads(stream.metadata()["classifier"])
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        model = Classifier(about["n_classes"])
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"cannot read classifier {path}: {error}; delete it") from error
+    return model.eval()
+
+
+def read_labelled(clouds: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images [n, H, W] of a .npy and their labels int [n] from the .csv beside it."""
+    table = read_table(clouds.with_suffix(".csv"), ["label"])
+    if (table["label"] == "").any():
+        raise InputError(f"{clouds.with_suffix('.csv')}: images without a label")
+    return read_clouds(clouds), table["label"].to_numpy(int)
+
+
+def main() -> None:
+    """Command line of the classifier."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.classifier", description="Train a classifier on real images."
+    )
+    parser.add_argument("--train", type=Path, required=True, help="images .npy, labels in its .csv")
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--settings", required=True, help="classifier block, JSON or @file")
+    parser.add_argument("--out", type=Path, required=True, help=".safetensors")
+    parser.add_argument("--report", type=Path, required=True, help="JSON of its own accuracy")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    (images, labels), (unseen, truth) = read_labelled(args.train), read_labelled(args.test)
+    if truth.max() > labels.max():
+        raise InputError(f"class {truth.max()} is in the test split only; change dataset.split")
+    model = train(images, labels, cli.json_argument(args.settings), args.seed)
+    right, entropy = scores(probabilities(model, unseen), truth)
+    about = {"n_classes": int(labels.max()) + 1}
+    save_classifier(args.out, model, about)
+    per_class = {int(c): 100 * float(right[truth == c].mean()) for c in np.unique(truth)}
+    about |= {"accuracy %": 100 * float(right.mean()), "cross-entropy": float(entropy.mean())}
+    about |= {"n_train": len(images), "n_test": len(unseen), "accuracy % by class": per_class}
+    write_json(args.report, about)
+
+
+if __name__ == "__main__":
+    cli.run(main)

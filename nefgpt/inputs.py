@@ -1,0 +1,99 @@
+"""What is known of every input: `shapes.parquet`, and `rejected.tsv` of those left out."""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from nefgpt import cli
+from nefgpt.errors import InputError
+from nefgpt.io import atomic_path, load_signal, read_json, write_text
+
+log = logging.getLogger(__name__)
+
+SHAPES_SCHEMA = pa.schema(
+    [
+        ("shape_id", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int32()),
+        ("source_path", pa.string()),
+        ("sha256", pa.string()),
+        ("n_faces", pa.int64()),
+        ("watertight", pa.bool_()),
+        ("sign_agreement", pa.float32()),
+        ("rejected", pa.string()),
+    ]
+)
+_ABOUT = ("source_path", "sha256", "rejected")
+_OF_MESHES = ("n_faces", "watertight", "sign_agreement")
+
+
+def collect(
+    entries: list, signal_dir: Path, shapes_out: Path, rejected_out: Path, max_fraction: float
+) -> None:
+    """Write `shapes.parquet`, one row per input, and `rejected.tsv`, one per unusable input.
+
+    Parameters
+    ----------
+    entries : [shape id, split, label] per shape, in the order of the rows.
+
+    Raises
+    ------
+    InputError
+        when more than `max_fraction` of the inputs, or all shapes of a split, are unusable;
+        rejected.tsv is written first.
+    """
+    rows: dict[str, list] = {name: [] for name in SHAPES_SCHEMA.names}
+    for shape_id, split, label in tqdm(entries, desc="shapes", unit="shape", mininterval=1):
+        cloud = load_signal(signal_dir / f"{shape_id}.npz", only=_ABOUT, if_there=_OF_MESHES)
+        rows["shape_id"].append(shape_id)
+        rows["split"].append(split)
+        rows["label"].append(label)
+        for name in _ABOUT + _OF_MESHES:
+            value = cloud.get(name)
+            rows[name].append(value.item() if isinstance(value, np.ndarray) else value)
+    reasons = zip(rows["shape_id"], rows["source_path"], rows["rejected"], strict=True)
+    bad = [[*row[:2], " ".join(row[2].split())] for row in reasons if row[2]]
+    lines = ["\t".join(row) for row in [["shape_id", "source_path", "reason"], *bad]]
+    write_text(rejected_out, "\n".join(lines) + "\n")
+    if len(bad) > max_fraction * len(entries):
+        raise InputError(
+            f"{len(bad)} of {len(entries)} inputs cannot be used, more than "
+            f"dataset.max_rejected_fraction = {max_fraction:g} allows; first: {bad[0][2]}; "
+            f"all reasons are in {rejected_out}"
+        )
+    usable = {s for s, reason in zip(rows["split"], rows["rejected"], strict=True) if not reason}
+    for split in sorted(set(rows["split"]) - usable):
+        raise InputError(f"no input of the {split} split can be used; see {rejected_out}")
+    if bad:
+        log.info("%d of %d inputs left out; see %s", len(bad), len(entries), rejected_out)
+    with atomic_path(shapes_out) as temporary:
+        pq.write_table(pa.table(rows, schema=SHAPES_SCHEMA), temporary)
+
+
+def main() -> None:
+    """Command line of the collection."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.inputs", description="Write shapes.parquet and rejected.tsv."
+    )
+    parser.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
+    parser.add_argument("--signal-dir", type=Path, required=True)
+    parser.add_argument("--shapes-out", type=Path, required=True)
+    parser.add_argument("--rejected-out", type=Path, required=True)
+    parser.add_argument("--max-rejected-fraction", type=float, required=True)
+    args = parser.parse_args()
+    collect(
+        list(read_json(args.shapes)),
+        args.signal_dir,
+        args.shapes_out,
+        args.rejected_out,
+        args.max_rejected_fraction,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,193 @@
+"""Shapes as signals: fields of signed distance to surfaces, and how well they keep their shape.
+
+Grid evaluation, marching cubes, meshes and point clouds. One of the kinds of `nefgpt.signals`.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from nefgpt.field import FieldSpec, evaluate, evaluate_grid
+from nefgpt.io import load_signal
+from nefgpt.signals import Decoded
+
+N_POINTS = 2048  # per cloud, DESIGN.md section 3
+QUALITY = ("iou", "iou_near", "chamfer")
+KEPT = ("iou", "chamfer")
+DISTANCE = "Chamfer distance ×10²"
+FILES = ("meshes", ".ply")
+_HELD_OUT = 10  # every tenth point is kept from training and measures the fit
+
+
+@dataclasses.dataclass
+class Surface:
+    """A triangle mesh in field coordinates.
+
+    Attributes
+    ----------
+    vertices : float64 [V, 3].
+    faces : int64 [F, 3], counter-clockwise seen from outside.
+    n_components : connected parts before small ones were dropped.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    n_components: int
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is a surface with a positive area."""
+        return len(self.faces) > 0 and bool(self._areas().sum() > 0)
+
+    def _areas(self) -> np.ndarray:
+        a, b, c = (self.vertices[self.faces[:, i]] for i in range(3))
+        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+
+    def sample(self, n: int, seed: int) -> np.ndarray:
+        """Area-uniform points, float32 [n, 3]."""
+        rng = np.random.default_rng(seed)
+        cumulative = np.cumsum(self._areas())
+        chosen = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
+        chosen = np.minimum(chosen, len(self.faces) - 1)
+        root, v = np.sqrt(rng.random((n, 1))), rng.random((n, 1))
+        a, b, c = (self.vertices[self.faces[chosen, i]] for i in range(3))
+        return (a * (1 - root) + b * root * (1 - v) + c * root * v).astype(np.float32)
+
+
+def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Level set of a corner-exact grid over [-0.5, 0.5]^3, closed at the cube's border."""
+    import mcubes
+
+    padded = np.pad(grid, 1, constant_values=1.0)
+    vertices, faces = mcubes.marching_cubes(padded, level)
+    vertices = (vertices - 1) / (len(grid) - 1) - 0.5
+    return vertices, faces.astype(np.int64)[:, ::-1]
+
+
+def surface(
+    spec: FieldSpec,
+    field: Tensor,
+    resolution: int,
+    min_component: float = 0.0,
+    level: float = 0.0,
+) -> Surface:
+    """Extract the surface of one field [W].
+
+    Parameters
+    ----------
+    resolution : grid samples per axis.
+    min_component : drop connected parts with fewer faces than this share of the largest.
+    level : signed distance, in field units, of the surface that is extracted; a little above
+        zero keeps parts that are thinner than a grid cell.
+    """
+    grid = evaluate_grid(spec, field, resolution)
+    if not np.isfinite(grid).all():
+        return Surface(np.zeros((0, 3)), np.zeros((0, 3), np.int64), 0)
+    vertices, faces = marching_cubes(grid, spec.surface_level(level))
+    if not len(faces):
+        return Surface(vertices, faces, 0)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
+    n_components, part = connected_components(graph, directed=False)
+    part_of_face = part[faces[:, 0]]
+    sizes = np.bincount(part_of_face, minlength=n_components)
+    faces = faces[sizes[part_of_face] >= min_component * sizes.max()]
+    used, index = np.unique(faces, return_inverse=True)
+    return Surface(vertices[used], index.reshape(faces.shape), n_components)
+
+
+def normalise_cloud(points: np.ndarray) -> np.ndarray:
+    """Centre on the mean, divide by the standard deviation of all coordinates."""
+    points = points - points.mean(axis=0)
+    return (points / points.std()).astype(np.float32)
+
+
+def training_rows(n: int) -> np.ndarray:
+    """Which of `n` points fits may see, bool [n]: all but every tenth."""
+    return np.arange(n) % _HELD_OUT != 0
+
+
+def quality(spec: FieldSpec, weights: Tensor, signal: dict, resolution: int) -> dict:
+    """How well one field [W] keeps its shape.
+
+    Parameters
+    ----------
+    signal : what the SDF stage wrote of the shape.
+    resolution : grid samples per axis of the extracted surface.
+
+    Returns
+    -------
+    dict with `iou` (inside/outside on all held-out points), `iou_near` (those near the surface)
+    and `chamfer` (extracted surface against the mesh, in the evaluation's normalisation, times
+    100; NaN when the field has no surface), `n_components` of the extracted surface.
+    """
+    from nefgpt.metrics import chamfer, iou
+
+    points = torch.from_numpy(signal["points"][::_HELD_OUT])
+    truth = signal["values"][::_HELD_OUT] < 0
+    with torch.inference_mode():
+        values = evaluate(spec, weights[None], points)[0].numpy()
+    inside = values < spec.surface_level()
+    half = len(truth) // 2  # the sampler writes uniform points first, near ones second
+    found = surface(spec, weights, resolution)
+    distance = float("nan")
+    if found.valid:
+        reference = signal["surface"][:N_POINTS]
+        centre, spread = reference.mean(axis=0), reference.std()
+        points = found.sample(len(reference), seed=0)
+        distance = 100 * chamfer((points - centre) / spread, (reference - centre) / spread)
+    return {
+        "iou": float(iou(inside, truth)),
+        "iou_near": float(iou(inside[half:], truth[half:])),
+        "chamfer": distance,
+        "n_components": found.n_components,
+    }
+
+
+def real(signal: dict) -> np.ndarray:
+    """What the metrics compare of a real shape: its cloud, float32 [N_POINTS, 3]."""
+    return normalise_cloud(signal["surface"][:N_POINTS])
+
+
+def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """All pairs of Chamfer distances; see `nefgpt.metrics.chamfer_matrix`."""
+    from nefgpt.metrics import chamfer_matrix
+
+    return chamfer_matrix(a, b)
+
+
+def decode(
+    spec: FieldSpec,
+    field: Tensor,
+    settings: dict,
+    seed: int,
+    size: tuple[int, ...],
+    source: Path | None = None,
+) -> Decoded:
+    """Turn one field [W] into a mesh and the cloud that the metrics compare.
+
+    Parameters
+    ----------
+    settings : resolution, min_component, level of `surface`.
+    size : (N_POINTS, 3).
+    source : for the field of a real shape: its .npz, which says how to go back to the mesh's own
+        units. Generated fields have no others than field coordinates.
+    """
+    found = surface(spec, field, **settings)
+    about = {"n_components": found.n_components, "n_faces": len(found.faces)}
+    if not found.valid:
+        return Decoded(None, about | {"watertight": False}, None)
+    import trimesh  # fits need no mesh files, and start sooner without
+
+    vertices = found.vertices
+    if source is not None:
+        frame = load_signal(source, only=("center", "scale"))
+        vertices = vertices / frame["scale"] + frame["center"]
+    mesh = trimesh.Trimesh(vertices, found.faces, process=False)
+    about["watertight"] = bool(mesh.is_watertight)
+    return Decoded(normalise_cloud(found.sample(size[0], seed)), about, mesh.export)

@@ -1,0 +1,166 @@
+"""Figures of image runs: classes beside their nearest training images, contact sheets, tuning."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from nefgpt.errors import InputError
+from nefgpt.figures import COLORS, _grid, _styled
+
+SHEET_COLUMNS = 20
+_INCHES = 0.62
+
+
+def _paint(ax, image: np.ndarray | None) -> None:
+    """One image in black on white; a grey cross where there is none."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color="#d5dae0", linewidth=0.5)
+    if image is None or not np.isfinite(image).all():
+        ax.plot([0.3, 0.7], [0.3, 0.7], color="#aaaaaa", transform=ax.transAxes)
+        ax.plot([0.3, 0.7], [0.7, 0.3], color="#aaaaaa", transform=ax.transAxes)
+        return
+    ax.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _rows(
+    rows: list[tuple[str, list]], width: int, title: str, notes: dict | None = None
+) -> Figure:
+    """Rows of images, each with its name on the left; `notes` (row, column) to text below."""
+    fig, axes = _grid(len(rows), width, _INCHES * width + 1.1, (_INCHES + 0.1) * len(rows) + 0.5)
+    for r, (name, images) in enumerate(rows):
+        for c, ax in enumerate(axes[r]):
+            if c < len(images):
+                _paint(ax, images[c])
+                if notes and (r, c) in notes:
+                    ax.set_xlabel(notes[r, c], fontsize=6, labelpad=1)
+            else:
+                ax.set_axis_off()
+        axes[r, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    fig.suptitle(title, fontsize=10)
+    return fig
+
+
+@_styled
+def classes_with_nearest(
+    samples: list[np.ndarray], nearest: list[list[np.ndarray]], ssim: list[float], title: str
+) -> Figure:
+    """For each class token a sample over its three nearest training images by SSIM.
+
+    Parameters
+    ----------
+    samples : images [H, W], one per class.
+    nearest : the training images of each, nearest first.
+    ssim : of each sample to its nearest training image, printed below that one.
+    """
+    depth = max(map(len, nearest), default=0)
+    rows: list[tuple[str, list]] = [("sample", samples)]
+    for place in range(depth):
+        name = "nearest train" if place == 0 else f"{place + 1}. nearest"
+        rows.append((name, [found[place] if place < len(found) else None for found in nearest]))
+    notes = {(1, i): f"SSIM {value:.2f}" for i, value in enumerate(ssim) if np.isfinite(value)}
+    return _rows(rows, len(samples), title, notes)
+
+
+@_styled
+def contact_sheet(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
+    """The first samples of every class, a row per class.
+
+    Parameters
+    ----------
+    images : float32 [n, H, W]; NaN where a field holds no image.
+    labels : int [n].
+    """
+    found = [(str(c), list(images[labels == c][:SHEET_COLUMNS])) for c in np.unique(labels)]
+    return _rows(found, max(len(row) for _, row in found), title)
+
+
+@_styled
+def image_ladder(
+    originals: np.ndarray, fields: np.ndarray, quantised: np.ndarray, title: str
+) -> Figure:
+    """The same images [n, H, W] as pixels, as fields and as quantised fields."""
+    rows = [("image", originals), ("field", fields), ("quantised field", quantised)]
+    return _rows([(name, list(row)) for name, row in rows], len(originals), title)
+
+
+TUNED = (
+    ("accuracy %", "accuracy % ↑", True),
+    ("1-NNA %", "1-NNA % (50 is best)", False),
+    ("COV %", "COV % ↑", True),
+    ("MMD x100", "MMD ×10² ↓", False),
+)
+
+
+@_styled
+def tuning(table: pd.DataFrame) -> Figure:
+    """Heat maps of the search: temperature across, top-k down; a column per top-p and guidance.
+
+    Parameters
+    ----------
+    table : frame with `top_k`, `top_p`, `temperature`, `guidance` and metrics.
+    """
+    shown = [entry for entry in TUNED if entry[0] in table]
+    if table.empty or not shown:
+        raise InputError("the table of the search is empty; delete it and run again")
+    table = table.copy()
+    for key in ("top_k", "top_p", "guidance"):
+        table[key] = [f"{value:g}" if np.isfinite(value) else "off" for value in table[key]]
+    facets = list(dict.fromkeys(zip(table["top_p"], table["guidance"], strict=True)))
+    top_ks, temperatures = (list(dict.fromkeys(table[key])) for key in ("top_k", "temperature"))
+    fig, axes = _grid(
+        len(shown),
+        len(facets),
+        1.2 + max(2.0, 0.5 * len(temperatures)) * len(facets),
+        0.6 + (0.6 + 0.3 * len(top_ks)) * len(shown),
+    )
+    for r, (metric, title, higher) in enumerate(shown):
+        low, high = table[metric].min(), table[metric].max()
+        for c, (top_p, guidance) in enumerate(facets):
+            ax, part = axes[r, c], table[(table.top_p == top_p) & (table.guidance == guidance)]
+            grid = part.pivot(index="top_k", columns="temperature", values=metric)
+            grid = grid.loc[top_ks, temperatures].to_numpy(float)
+            ax.imshow(
+                grid, cmap="viridis" if higher else "viridis_r", vmin=low, vmax=high, aspect="auto"
+            )
+            middle = (low + high) / 2
+            for (i, j), value in np.ndenumerate(grid):
+                dark = (value < middle) == higher
+                color = "white" if dark else "black"
+                ax.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=7, color=color)
+            ax.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
+            ax.set_yticks(range(len(top_ks)), top_ks if c == 0 else [""] * len(top_ks))
+            ax.grid(False)
+            if r == 0:
+                ax.set_title(f"top-p {top_p}, guidance {guidance}", fontsize=8)
+            if c == 0:
+                ax.set_ylabel(f"{title}\n\ntop-k", fontsize=8)
+            if r == len(shown) - 1:
+                ax.set_xlabel("temperature")
+    return fig
+
+
+@_styled
+def class_accuracy(classes: pd.DataFrame, reference: dict[int, float]) -> Figure:
+    """Accuracy of the classifier per class token, a line of dots per row of the ladder.
+
+    Parameters
+    ----------
+    classes : frame with `method`, `setting`, `label`, `accuracy %`.
+    reference : accuracy on real test images by class.
+    """
+    rows = (classes["method"] + " " + classes["setting"]).where(
+        classes["setting"] != "all", classes["method"]
+    )
+    names = list(dict.fromkeys(rows))
+    fig, axes = _grid(1, 1, 7.5, 3.6)
+    ax = axes[0, 0]
+    ax.plot(list(reference), list(reference.values()), "k_", ms=18, label="real test images")
+    for i, name in enumerate(names):
+        part = classes[rows == name]
+        x = part["label"] + (i - (len(names) - 1) / 2) * 0.8 / len(names)
+        ax.plot(x, part["accuracy %"], "o", ms=4, color=COLORS[i % len(COLORS)], label=name)
+    ax.set(xlabel="class", ylabel="accuracy %", xticks=sorted(reference), ylim=(None, 102))
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
+    return fig
