@@ -173,13 +173,13 @@ def score(
     int
         How many samples, and how many references, the set metrics compared.
     """
-    if known["rr"].shape[0] != len(reference) or known["to_train"].shape[1] != len(train):
+    if len(known["rr"]) != len(reference) or known["n_train"] != len(train):
         raise InputError("the reference distances are of other clouds; delete them and run again")
     values, n = set_metrics(generated, reference, known["rr"], seed, distances)
     to_train = distances(generated, train)
     distance = to_train.min(axis=1)
     # Nearer to a training shape than any unseen real shape is.
-    values["copies %"] = 100 * float((distance < known["to_train"].min()).mean())
+    values["copies %"] = 100 * float((distance < known["nearest_train"].min()).mean())
     valid = np.isfinite(generated).all(axis=(1, 2))
     order = np.argsort(to_train, axis=1, kind="stable")[:, :NEIGHBOURS]
     nearest = np.where(valid[:, None], order, -1)
@@ -191,8 +191,17 @@ def reference_distances(
     train: np.ndarray,
     distances: Callable[..., np.ndarray] = chamfer_matrix,
 ) -> dict[str, np.ndarray]:
-    """What every method's score needs: `rr` among references, `to_train` of them to train."""
-    return {"rr": distances(reference), "to_train": distances(reference, train)}
+    """What every method's score needs.
+
+    Returns
+    -------
+    dict
+        `rr` [n, n] among references, `nearest_train` [n] of each to its nearest training signal,
+        and `n_train`.
+    """
+    tiles = np.array_split(reference, -(-len(reference) // 256))
+    nearest = np.concatenate([distances(tile, train).min(axis=1) for tile in tiles])
+    return {"rr": distances(reference), "nearest_train": nearest, "n_train": np.array(len(train))}
 
 
 def class_scores(clouds: np.ndarray, table, classifier: Path) -> tuple[dict, list[dict]]:
@@ -236,7 +245,7 @@ def _score_files(args: argparse.Namespace) -> None:
     kind = signals.named(args.kind)
     try:
         with np.load(args.distances, allow_pickle=False) as stored:
-            known = {name: stored[name] for name in ("rr", "to_train")}
+            known = {name: stored[name] for name in ("rr", "nearest_train", "n_train")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {args.distances}: {error}; delete it") from error
     generated, reference, train = map(read_clouds, (args.clouds, args.reference, args.train))

@@ -4,10 +4,8 @@ import copy
 import json
 import os
 import random
-import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,47 +13,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import trimesh
-import yaml
 
 from nefgpt.dataset import split_of
 from nefgpt.procedural import shape_id
+from tests.workflow import test_image_workflow
+from tests.workflow.running import ROOT, TINY, changed, command, snakemake, stale
 
-ROOT = Path(__file__).parents[2]
-TINY = yaml.safe_load((ROOT / "config/tiny.yaml").read_text())
 RESULTS = Path("results/tiny")
 
 pytestmark = pytest.mark.slow
-
-
-def command(folder: Path, config: dict, *words: str) -> list[str]:
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    snakemake = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "workflow/Snakefile")]
-    return [*snakemake, "--configfile", "config.yaml", "--cores", "2", *words]
-
-
-def snakemake(folder: Path, config: dict, *words: str, fails: bool = False) -> str:
-    """Run Snakemake in a folder, as from a shell without the virtual environment."""
-    done = subprocess.run(
-        command(folder, config, *words),
-        cwd=folder,
-        env=os.environ | {"PATH": "/usr/bin:/bin"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=500,
-    )
-    assert (done.returncode != 0) == fails, done.stdout[-5000:]
-    return done.stdout
-
-
-def stale(folder: Path, config: dict) -> dict[str, int]:
-    """Jobs per rule that a run would execute."""
-    text = snakemake(folder, config, "--dry-run", "all")
-    if "Nothing to be done" in text:
-        return {}
-    table = text.split("Job stats:")[1].split("\n\n")[0]
-    jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
-    return {name: count for name, count in jobs.items() if name not in ("all", "total")}
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +145,13 @@ STALE = {
             "mix": 0.1,
             "label_smoothing_width": 0.5,
             "precision": "float32",
+            "class_dropout": 0.1,
         }.items()
     },
     "sampling.settings.k3-t1.top_k": (4, GENERATED),
     "sampling.settings.k3-t1.top_p": (0.5, GENERATED),
     "sampling.settings.k3-t1.temperature": (0.7, GENERATED),
+    "sampling.settings.k3-t1.guidance": (2.0, GENERATED),
     "sampling.batch_size": (5, GENERATED),
     "gaussian.n_components": (2, {"sample_gaussian"} | SCORED),
     "extract.resolution": (25, SCORED),
@@ -205,7 +173,7 @@ NOT_COMPARED = {
     "dataset.split_files.train": OTHER_SHAPES,
     "dataset.split_files.val": OTHER_SHAPES,
     "dataset.split_files.test": OTHER_SHAPES,
-    "field.in_dim": "has one value",
+    "field.in_dim": "belongs to the kind of signal",
 }
 
 
@@ -227,17 +195,9 @@ def keys_of(schema: dict, block: dict, prefix: str = "") -> set[str]:
 
 def test_every_key_is_in_the_table():
     schema = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
-    assert keys_of(schema, schema) == set(STALE) | set(NOT_COMPARED)
-
-
-def changed(path: str, value: object, config: dict = TINY) -> dict:
-    config = copy.deepcopy(config)
-    *parents, last = path.split(".")
-    block = config
-    for name in parents:
-        block = block.setdefault(name, {})
-    block[last] = value
-    return config
+    compared = set(STALE) | {key.replace(".t1.", ".k3-t1.") for key in test_image_workflow.STALE}
+    given = compared | set(NOT_COMPARED) | set(test_image_workflow.NOT_COMPARED)
+    assert keys_of(schema, schema) == given
 
 
 @pytest.mark.parametrize("key", STALE)

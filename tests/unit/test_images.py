@@ -1,0 +1,196 @@
+"""Images as signals: reading, rendering, SSIM, and the fit of a real digit."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from nefgpt import fit, images, template
+from nefgpt.config import Fit, Template
+from nefgpt.dataset import list_shapes
+from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec, evaluate, random_weights
+from nefgpt.idx import read_idx
+from nefgpt.io import load_signal
+from nefgpt.signals import kind_of
+
+SPEC = FieldSpec(
+    in_dim=2,
+    octaves=4,
+    include_input=False,
+    frequency=1.0,
+    hidden=(16, 16),
+    activation="relu",
+    output_bias=True,
+    output_activation="sigmoid",
+    target="brightness",
+)
+
+
+def test_papers_field_has_561_weights():
+    assert SPEC.n_inputs == 16 and SPEC.n_weights == 561
+    assert kind_of(SPEC) is images
+
+
+def idx_bytes(values: np.ndarray) -> bytes:
+    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+    return header + values.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_round_trip(suffix, tmp_path):
+    values = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    path = tmp_path / f"images{suffix}"
+    path.write_bytes(gzip.compress(idx_bytes(values)) if suffix else idx_bytes(values))
+    np.testing.assert_array_equal(read_idx(path), values)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0\0\x08",
+        idx_bytes(np.zeros((3, 4, 4), np.uint8))[:-1],
+        idx_bytes(np.zeros(4, np.uint8)) + b"x",
+        b"\0\0\x0d\x01" + bytes(8),
+        b"\0\0\x08\x03" + b"\xff" * 12,
+        b"\x89PNG" + bytes(30),
+    ],
+)
+def test_broken_idx_is_named(data, tmp_path):
+    (tmp_path / "images").write_bytes(data)
+    (tmp_path / "images.gz").write_bytes(gzip.compress(data)[:-3])
+    for path in (tmp_path / "images", tmp_path / "images.gz", tmp_path / "none"):
+        with pytest.raises(InputError, match=path.name):
+            read_idx(path)
+
+
+def dataset(kind, root=None, **changes) -> dict:
+    values = {"kind": kind, "root": None if root is None else str(root), "n_shapes": None}
+    values |= {"split": {"train": 0.6, "val": 0.2, "test": 0.2}, "split_files": None}
+    return values | changes
+
+
+def test_digits_are_listed_with_their_labels(tmp_path):
+    shapes = list_shapes(dataset("digits"), tmp_path, 0)
+    assert len(shapes) == 1797 and {shape.label for shape in shapes} == set(range(10))
+    assert {shape.pack for shape in shapes} == set(range(8))
+    few = list_shapes(dataset("digits", n_shapes=100), tmp_path, 0)
+    by_id = {shape.shape_id: shape for shape in shapes}
+    assert len(few) == 100
+    assert all(by_id[s.shape_id].split == s.split for s in few), "a cap moves no other"
+
+
+def test_mnist_keeps_its_test_split(tmp_path):
+    rng = np.random.default_rng(0)
+    for prefix, n in (("train", 40), ("t10k", 10)):
+        values = rng.integers(256, size=(n, 5, 6), dtype=np.uint8)
+        (tmp_path / f"{prefix}-images-idx3-ubyte").write_bytes(idx_bytes(values))
+        labels = np.arange(n, dtype=np.uint8) % 10
+        (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    shapes = list_shapes(dataset("mnist", tmp_path), tmp_path, 0)
+    assert {s.shape_id[:5] for s in shapes if s.split == "test"} == {"test-"}
+    assert sum(s.split == "test" for s in shapes) == 10
+    assert {"train", "val"} == {s.split for s in shapes if s.shape_id.startswith("train")}
+    image = images.read_image(next(s.path for s in shapes if s.shape_id == "test-00009"))
+    np.testing.assert_allclose(image, values[9] / 255, atol=1e-7)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(InputError, match="t10k-labels-idx1-ubyte"):
+        list_shapes(dataset("mnist", tmp_path), tmp_path, 0)
+
+
+def test_png_folders_name_classes(tmp_path):
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            picture = np.full((4, 6), 100 * label + i, np.uint8)
+            Image.fromarray(picture).save(tmp_path / name / f"{i}.png")
+    shapes = list_shapes(dataset("mnist", tmp_path), tmp_path, 0)
+    assert {s.shape_id: s.label for s in shapes}["dog__3"] == 1
+    path = next(s.path for s in shapes if s.shape_id == "dog__3")
+    np.testing.assert_allclose(images.read_image(path), np.full((4, 6), 103 / 255), atol=1e-6)
+    (tmp_path / "loose.png").write_bytes((tmp_path / "cat/0.png").read_bytes())
+    with pytest.raises(InputError, match=r"loose\.png is in no subfolder"):
+        list_shapes(dataset("mnist", tmp_path), tmp_path, 0)
+
+
+def test_pixels_are_where_the_field_sees_them(tmp_path):
+    image = np.zeros((3, 5), np.uint8)
+    image[0, 4] = 255
+    Image.fromarray(image).save(tmp_path / "a.png")
+    images.prepare({"a": str(tmp_path / "a.png")}, tmp_path, tmp_path / "p.json")
+    signal = load_signal(tmp_path / "a.npz")
+    assert signal["points"][signal["values"].argmax()] == pytest.approx([0.8, -2 / 3])
+    np.testing.assert_array_equal(images.real(signal), image / 255)
+    weights = random_weights(SPEC, 0)
+    rendered = images.render(SPEC, weights[None], 3, 5)[0]
+    values = evaluate(SPEC, weights[None], torch.from_numpy(signal["points"]))[0]
+    np.testing.assert_allclose(rendered.ravel(), values.numpy(), atol=1e-6)
+
+
+def test_unreadable_image_is_rejected_with_its_name(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
+    images.prepare({"bad": str(tmp_path / "bad.png")}, tmp_path, tmp_path / "p.json")
+    assert "bad.png" in load_signal(tmp_path / "bad.npz")["rejected"]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 12)])
+def test_ssim_is_that_of_scikit_image(size):
+    metrics = pytest.importorskip("skimage.metrics", reason="scikit-image is not installed")
+    rng = np.random.default_rng(0)
+    a = rng.random((4, *size), dtype=np.float32)
+    b = np.clip(a[:3] + rng.normal(0, 0.2, (3, *size)), 0, 1).astype(np.float32)
+    found = images.ssim_matrix(a, b)
+    for i in range(4):
+        for j in range(3):
+            expected = metrics.structural_similarity(a[i], b[j], data_range=1.0)
+            assert found[i, j] == pytest.approx(expected, abs=1e-6)
+
+
+@given(arrays(np.float32, (3, 8, 8), elements=st.floats(0, 1, width=32)))
+def test_ssim_distance_is_a_distance_to_oneself(values):
+    found = images.distances(values)
+    assert (np.diag(found) == 0).all() and (found >= 0).all() and (found <= 1.01).all()
+    np.testing.assert_allclose(found, found.T, atol=1e-9)
+    np.testing.assert_allclose(images.distances(values, values.copy()), found, atol=1e-9)
+
+
+def test_image_of_nan_is_far_from_all():
+    values = np.random.default_rng(0).random((3, 8, 8)).astype(np.float32)
+    values[1] = np.nan
+    found = images.distances(values, values[[0, 2]])
+    assert np.isinf(found[1]).all() and np.isfinite(found[[0, 2]]).all()
+
+
+def test_psnr():
+    assert images.psnr(np.zeros((2, 2)), np.full((2, 2), 0.1)) == pytest.approx(20)
+    assert images.psnr(np.ones((2, 2)), np.ones((2, 2))) == 100
+
+
+def test_digit_is_fitted_from_a_template(tmp_path):
+    sources = {f"d{i}": f"scikit-learn digits#{i}" for i in range(12)}
+    images.prepare(sources, tmp_path, tmp_path / "p.json")
+    paths = {name: tmp_path / f"{name}.npz" for name in sources}
+    chosen = Template(n_shapes=10, n_components=6, steps=150, points_per_step=64, loss="mse")
+    out = tmp_path / "template.safetensors"
+    template.make(SPEC, {n: paths[n] for n in list(paths)[:10]}, out, chosen.model_dump(), 0)
+    settings = Fit(steps=100, points_per_step=64, learning_rate=0.1, loss="mse").model_dump()
+    field = tmp_path / "f.safetensors"
+    fit.fit_shapes(SPEC, {"d3": (paths["d3"], field)}, settings, 0, out)
+    _, weights, record = fit.load_field(field)
+    assert record["psnr"] > 12 and set(images.QUALITY) <= set(record)
+    truth = images.real(load_signal(paths["d3"]))
+    again = images.psnr(images.render(SPEC, weights[None], 8, 8)[0], truth)
+    assert again == pytest.approx(record["psnr"], abs=1e-3)
+    found = images.decode(SPEC, weights, {}, 0, (16, 24))
+    assert found.compared.shape == (16, 24)
+    found.save(tmp_path / "d3.png")
+    stored = np.asarray(Image.open(tmp_path / "d3.png"))
+    np.testing.assert_allclose(stored / 255, found.compared, atol=0.003)
+    assert images.decode(SPEC, weights * np.nan, {}, 0, (8, 8)).compared is None

@@ -1,0 +1,54 @@
+"""Run Snakemake as a user does, and ask what it would run."""
+
+import copy
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TINY = yaml.safe_load((ROOT / "config/tiny.yaml").read_text())
+
+
+def command(folder: Path, config: dict, *words: str) -> list[str]:
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    snakemake = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "workflow/Snakefile")]
+    return [*snakemake, "--configfile", "config.yaml", "--cores", "2", *words]
+
+
+def snakemake(folder: Path, config: dict, *words: str, fails: bool = False) -> str:
+    """Run Snakemake in a folder, as from a shell without the virtual environment."""
+    done = subprocess.run(
+        command(folder, config, *words),
+        cwd=folder,
+        env=os.environ | {"PATH": "/usr/bin:/bin"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=500,
+    )
+    assert (done.returncode != 0) == fails, done.stdout[-5000:]
+    return done.stdout
+
+
+def stale(folder: Path, config: dict) -> dict[str, int]:
+    """Jobs per rule that a run would execute."""
+    text = snakemake(folder, config, "--dry-run", "all")
+    if "Nothing to be done" in text:
+        return {}
+    table = text.split("Job stats:")[1].split("\n\n")[0]
+    jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+    return {name: count for name, count in jobs.items() if name not in ("all", "total")}
+
+
+def changed(path: str, value: object, config: dict = TINY) -> dict:
+    config = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    block = config
+    for name in parents:
+        block = block.setdefault(name, {})
+    block[last] = value
+    return config
