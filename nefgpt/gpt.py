@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-@dataclass(frozen=True)
-class GPTConfig:
-    """Size of a GPT; `context` is the number of input positions."""
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Size of a decoder; `context` is the number of input positions."""
 
-    vocab_size: int
     context: int
     embedding: int
     heads: int
@@ -27,13 +26,20 @@ class GPTConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context", "embedding", "heads", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if name != "dropout" and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.embedding % self.heads:
             raise ValueError(f"embedding {self.embedding} is not a multiple of heads {self.heads}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig(DecoderConfig):
+    """Size of a GPT."""
+
+    vocab_size: int
 
 
 def context_length(n_codes_in_sequence: int, prefix_length: int = 1) -> int:
@@ -58,7 +64,7 @@ class KeyValueCache:
 
     def __init__(
         self,
-        config: GPTConfig,
+        config: DecoderConfig,
         batch: int,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -80,7 +86,7 @@ class KeyValueCache:
 class _Attention(nn.Module):
     """Causal multi-head self-attention."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.heads = config.heads
         self.dropout = config.dropout
@@ -114,7 +120,7 @@ class _Attention(nn.Module):
 class _Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x))."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         width = config.embedding
         self.norm_attention = nn.LayerNorm(width)
@@ -130,13 +136,19 @@ class _Block(nn.Module):
         return x + self.dropout(self.contract(hidden))
 
 
-class GPT(nn.Module):
-    """Decoder-only transformer over codes and special tokens."""
+class Decoder(nn.Module):
+    """Positions, blocks and final norm, whatever the positions hold.
 
-    def __init__(self, config: GPTConfig) -> None:
+    Parameters
+    ----------
+    ends : the layers that read inputs in and predictions out, by name.
+    """
+
+    def __init__(self, config: DecoderConfig, **ends: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.token = nn.Embedding(config.vocab_size, config.embedding)
+        for name, layer in ends.items():
+            self.add_module(name, layer)
         self.position = nn.Embedding(config.context, config.embedding)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
@@ -155,6 +167,45 @@ class GPT(nn.Module):
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
+    def decode(self, embedded: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Hidden state at every position, each seeing itself and those before it.
+
+        Parameters
+        ----------
+        embedded : Tensor
+            float [B, T, embedding]; with a cache, the T positions after those the cache holds.
+        cache : KeyValueCache, optional
+            Extended in place by T positions.
+
+        Returns
+        -------
+        Tensor
+            float [B, T, embedding].
+        """
+        past = cache.length if cache is not None else 0
+        length = embedded.shape[1]
+        if past + length > self.config.context:
+            raise ValueError(
+                f"{past + length} positions exceed the context of {self.config.context}"
+            )
+        x = self.dropout(embedded + self.position.weight[past : past + length])  # [B, T, E]
+        for layer, block in enumerate(self.blocks):
+            x = block(x, layer, cache)
+        if cache is not None:
+            cache.length = past + length
+        return self.norm(x)
+
+    def n_parameters(self) -> int:
+        """Number of trained numbers; a tied head counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class GPT(Decoder):
+    """Decoder-only transformer over codes and special tokens."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__(config, token=nn.Embedding(config.vocab_size, config.embedding))
+
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Logits of the next token at every position.
 
@@ -170,18 +221,5 @@ class GPT(nn.Module):
         Tensor
             float [B, T, vocab_size].
         """
-        past = cache.length if cache is not None else 0
-        length = tokens.shape[1]
-        if past + length > self.config.context:
-            raise ValueError(f"{past + length} tokens exceed the context of {self.config.context}")
-        positions = self.position.weight[past : past + length]  # [T, E]
-        x = self.dropout(self.token(tokens) + positions)  # [B, T, E]
-        for layer, block in enumerate(self.blocks):
-            x = block(x, layer, cache)
-        if cache is not None:
-            cache.length = past + length
-        return F.linear(self.norm(x), self.token.weight)  # [B, T, V], head tied to the embedding
-
-    def n_parameters(self) -> int:
-        """Number of trained numbers; the tied head counts once."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        hidden = self.decode(self.token(tokens), cache)  # [B, T, E]
+        return F.linear(hidden, self.token.weight)  # [B, T, V], head tied to the embedding

@@ -19,7 +19,13 @@ PROBABILITIES = torch.tensor([[0.1, 0.4, 0.05, 0.3, 0.15]], dtype=torch.float64)
 def model():
     """A model far from uniform: the first draws differ, so that mistakes show."""
     torch.manual_seed(1)
-    config = GPTConfig(N_CODES + 2, context_length(LENGTH, 2), embedding=8, heads=2, layers=2)
+    config = GPTConfig(
+        vocab_size=N_CODES + 2,
+        context=context_length(LENGTH, 2),
+        embedding=8,
+        heads=2,
+        layers=2,
+    )
     gpt = GPT(config)
     for parameter in gpt.parameters():
         torch.nn.init.normal_(parameter, std=0.4)

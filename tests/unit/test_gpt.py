@@ -9,12 +9,13 @@ from nefgpt.generate import generate, load_gpt
 from nefgpt.gpt import GPT, GPTConfig, KeyValueCache, context_length
 
 N_CODES, LENGTH = 7, 10
+SIZES = {"embedding": 16, "heads": 4, "layers": 2}
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    gpt = GPT(GPTConfig(N_CODES + 1, context_length(LENGTH), embedding=16, heads=4, layers=2))
+    gpt = GPT(GPTConfig(vocab_size=N_CODES + 1, context=context_length(LENGTH), **SIZES))
     for parameter in gpt.parameters():  # the shipped start is nearly uniform
         torch.nn.init.normal_(parameter, std=0.3)
     return gpt.eval()

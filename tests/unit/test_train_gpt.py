@@ -255,7 +255,7 @@ def test_warm_up_is_obeyed(tokens, tmp_path):
 
 
 def test_weight_decay_spares_positions_norms_and_biases():
-    model = GPT(GPTConfig(N_CODES + 1, LENGTH, embedding=8, heads=2, layers=1))
+    model = GPT(GPTConfig(vocab_size=N_CODES + 1, context=LENGTH, embedding=8, heads=2, layers=1))
     optimiser = train_gpt._optimiser(model, settings(weight_decay=0.3))
     names = {id(p): name for name, p in model.named_parameters()}
     decays = {
