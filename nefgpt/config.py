@@ -231,6 +231,43 @@ class Tuning(Block):
     guidance: Annotated[list[Annotated[float, Field(ge=0)] | None], Field(min_length=1)] = [None]
 
 
+class StartFit(Block):
+    """How the experiment's fields are fitted, from the template and from random starts."""
+
+    steps: Positive = 1000
+    points_per_step: Positive = 4096
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    loss: Literal["l1", "mse"] = "mse"
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    quality_resolution: Annotated[int, Field(ge=16, le=512)] = 64
+
+
+class Regression(Block):
+    """The transformer on continuous weights: how many fields it can memorise."""
+
+    n_fields: Annotated[list[Positive], Field(min_length=1)] = [1, 4, 16, 32]
+    n_shapes: Annotated[int, Field(ge=2)] = 48
+    fit: StartFit = StartFit()
+    embedding: Positive = 64
+    heads: Positive = 2
+    layers: Positive = 2
+    loss: Literal["l1", "mse"] = "l1"
+    iterations: Positive = 400
+    batch_size: Positive = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    min_learning_rate: Annotated[float, Field(ge=0)] = 1e-4
+    warmup: Annotated[int, Field(ge=0)] = 20
+    noise: Annotated[float, Field(ge=0)] = 0.5
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.embedding % self.heads:
+            raise ValueError(f"embedding {self.embedding} is no multiple of heads {self.heads}")
+        if max(self.n_fields) > self.n_shapes:
+            raise ValueError(f"n_fields asks for more than n_shapes = {self.n_shapes} fields")
+        return self
+
+
 class Config(Block):
     """The whole configuration of one run."""
 
@@ -249,6 +286,7 @@ class Config(Block):
     evaluation: Evaluation = Evaluation()
     classifier: Classifier = Classifier()
     tuning: Tuning | None = None
+    regression: Regression | None = None
 
     @model_validator(mode="after")
     def _names(self):

@@ -6,9 +6,10 @@ import torch
 from matplotlib.figure import Figure
 
 from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, evaluate, unflatten
+from nefgpt.field import FieldSpec, unflatten
 from nefgpt.figures import COLORS, _grid, _styled
-from nefgpt.regression import STARTS, Rollouts, frame_points
+from nefgpt.images import render
+from nefgpt.regression import STARTS, Rollouts
 
 _COLUMNS = 8
 _MARKS = dict(zip(STARTS, (("o-", COLORS[0]), ("s-", COLORS[1])), strict=True))
@@ -58,16 +59,6 @@ def regression_figure(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _images(spec: FieldSpec, weights: np.ndarray, resolution: int) -> np.ndarray:
-    """Values of image fields [n, W] on a grid, float32 [n, resolution, resolution]."""
-    if spec.in_dim != 2:
-        raise InputError(f"fields of {spec.in_dim} coordinates cannot be shown as images")
-    weights = torch.as_tensor(weights, dtype=torch.float32)
-    with torch.inference_mode():
-        values = evaluate(spec, weights, frame_points(2, resolution))
-    return values.reshape(len(weights), resolution, resolution).numpy()
-
-
 @_styled
 def rollout_images(spec: FieldSpec, rollouts: Rollouts, resolution: int = 56) -> Figure:
     """Original images above the written ones, for each start and number of fields.
@@ -75,10 +66,12 @@ def rollout_images(spec: FieldSpec, rollouts: Rollouts, resolution: int = 56) ->
     Parameters
     ----------
     spec
-        Of two coordinates, the first being the image's row.
+        Of images.
     rollouts
         (start, N) to original and written fields, float32 [N, W] each.
     """
+    if spec.in_dim != 2:
+        raise InputError(f"fields of {spec.in_dim} coordinates cannot be shown as images")
     if not rollouts:
         raise InputError("there are no written fields to show")
     starts = list(dict.fromkeys(start for start, _ in rollouts))
@@ -91,8 +84,9 @@ def rollout_images(spec: FieldSpec, rollouts: Rollouts, resolution: int = 56) ->
     for (start, n), pair in rollouts.items():
         row, column = 2 * counts.index(n), starts.index(start) * (columns + 1)
         for down, fields in enumerate(pair):
-            for i, image in enumerate(_images(spec, fields[:columns], resolution)):
-                axes[row + down, column + i].imshow(image, cmap="gray", vmin=0, vmax=1)
+            shown = render(spec, torch.from_numpy(fields[:columns]), resolution, resolution)
+            for i, image in enumerate(shown):
+                axes[row + down, column + i].imshow(image, cmap="gray_r", vmin=0, vmax=1)
     for j, start in enumerate(starts):
         axes[0, j * (columns + 1)].set_title(start, loc="left")
     for row, n in enumerate(counts):

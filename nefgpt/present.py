@@ -9,11 +9,21 @@ import pandas as pd
 import pyarrow.parquet as pq
 import yaml
 
-from nefgpt import cli, figures, present_images, report, sheets, tables
+from nefgpt import (
+    cli,
+    figures,
+    figures_regression,
+    present_images,
+    report,
+    sheets,
+    tables,
+    weights,
+)
 from nefgpt.config import validate
 from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import read_json, read_table
+from nefgpt.regression import STARTS, read_rollouts
 
 # Rule to the rules whose output it takes, as in workflow/rules.
 NEEDS = {
@@ -28,6 +38,8 @@ NEEDS = {
     "sample_gaussian": ("weights",),
     "sample_train": ("weights", "tokens"),
     "extract": ("sample_gpt", "sample_gaussian", "sample_train", "clouds"),
+    "fit_starts": ("sdf", "images", "template"),
+    "regression": ("fit_starts",),
     "clouds": ("list_shapes", "shapes", "sdf", "images"),
     "choose_real": ("clouds",),
     "classifier": ("clouds",),
@@ -37,7 +49,7 @@ NEEDS = {
     "tables": ("score",),
     "figures": (
         *("tables", "config", "shapes", "tokens", "weights", "train_gpt", "extract", "score"),
-        *("tune", "classifier"),
+        *("tune", "classifier", "regression", "fit_starts"),
     ),
     "report": ("figures", "shapes"),
 }
@@ -62,6 +74,7 @@ def edges(config: dict) -> list[tuple[str, str]]:
     absent = {"sdf"} if images else {"images", "classifier"}
     absent |= set() if config["dataset"]["kind"] == "procedural" else {"procedural"}
     absent |= set() if config["tuning"] else {"tune"}
+    absent |= set() if config["regression"] else {"fit_starts", "regression"}
     return [edge for edge in EDGES if not absent & set(edge)]
 
 
@@ -208,6 +221,25 @@ def make_figures(results: str | Path) -> None:
         present_images.make_figures(results, rows_of(config), generators(config), out_dir)
     if config["tuning"]:
         figures.save(sheets.tuning(_tuning(results)), out_dir, "tuning")
+    if config["regression"]:
+        _draw_regression(results / "regression", out_dir)
+
+
+def _draw_regression(folder: Path, out_dir: Path) -> None:
+    """Errors of the written fields, their images, and one signal fitted from two starts."""
+    table = read_table(folder / "regression.csv", ["n_fields", "start", "psnr"])
+    numbers = table.columns.difference(["start", "loss"])
+    table[numbers] = table[numbers].apply(pd.to_numeric)
+    figures.save(figures_regression.regression_figure(table), out_dir, "regression")
+    spec, rollouts = read_rollouts(folder / "rollouts.npz")
+    if spec.in_dim == 2:
+        drawn = figures_regression.rollout_images(spec, rollouts)
+        figures.save(drawn, out_dir, "rollouts")
+    near, far = (weights.read_fields(folder / f"{start}.parquet") for start in STARTS)
+    figure = figures_regression.symmetry_figure(
+        spec, near.template, near.weights[0], far.weights[0]
+    )
+    figures.save(figure, out_dir, "symmetry")
 
 
 def _tuning(results: Path) -> pd.DataFrame:
@@ -339,6 +371,25 @@ def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
                 f"Sampling settings of {config['tuning']['model']}, compared on the val split.",
             )
         )
+    if config["regression"]:
+        captions.append(
+            (
+                "regression.svg",
+                "Fields written by the regression transformer from their first weight on, against "
+                "how many it was trained on: fitted from one template (conditioned) or each from "
+                "its own random start (unconditioned).",
+            )
+        )
+        if images:
+            captions.append(("rollouts.png", "Fields above what the transformer wrote for them."))
+        captions.append(
+            (
+                "symmetry.png",
+                "One signal fitted from the template and from a random start. Hidden units can "
+                "be permuted without changing the function, so the second shares no weight with "
+                "the template although it shows the same.",
+            )
+        )
     return [
         *captions,
         ("losses.svg", "Loss of the transformers; dashed: entropy of the codes' frequencies."),
@@ -357,6 +408,8 @@ def report_spec(results: str | Path) -> dict:
     tokens = [{"quantity": k.replace("_", " "), "value": v} for k, v in quality.items()]
     images = config["dataset"]["kind"] in IMAGE_KINDS
     more = [["Classifier", present_images.classifier_table(results)]] if images else []
+    if config["regression"]:
+        more.append(["Regression transformer", str(results / "regression/regression.csv")])
     more += [["Search of sampling settings", str(results / TUNING)]] if config["tuning"] else []
     return {
         "name": config["name"],

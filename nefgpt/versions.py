@@ -15,6 +15,7 @@ VERSIONS = {
     "tokens": 1,
     "gpt": 1,
     "sample": 1,
+    "regression": 1,
     "extract": 1,
     "classifier": 1,
     "evaluate": 1,

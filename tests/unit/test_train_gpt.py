@@ -318,7 +318,9 @@ def test_class_token_decides_the_codes(tmp_path):
 
 def test_guidance_of_one_changes_nothing_and_needs_classes(tmp_path):
     torch.manual_seed(0)
-    model = GPT(GPTConfig(N_CODES + 4, LENGTH + 1, embedding=8, heads=2, layers=1)).eval()
+    model = GPT(
+        GPTConfig(vocab_size=N_CODES + 4, context=LENGTH + 1, embedding=8, heads=2, layers=1)
+    ).eval()
     prefix = [N_CODES, N_CODES + 2]
     plain = generate(model, 8, LENGTH, N_CODES, prefix=prefix)
     assert (generate(model, 8, LENGTH, N_CODES, prefix=prefix, guidance=1.0) == plain).all()

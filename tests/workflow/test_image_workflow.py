@@ -43,6 +43,15 @@ DIGITS = {
     "gaussian": {"n_components": 4},
     "evaluation": {"n_samples": 20},
     "classifier": {"epochs": 5},
+    "regression": {
+        "n_fields": [1, 2],
+        "n_shapes": 4,
+        "fit": {"steps": 30},
+        "embedding": 8,
+        "layers": 1,
+        "iterations": 10,
+        "warmup": 2,
+    },
     "tuning": {"model": "tiny", "n_samples": 10, "top_k": [None, 3], "temperature": [0.8, 1.0]},
 }
 RESULTS = Path("results/tiny-digits")
@@ -83,7 +92,16 @@ def test_contracts(run):
     assert "HyperDiffusion" not in (results / "tables/table2.md").read_text()
     tuning = pd.read_csv(results / "tables/tuning.csv")
     assert len(tuning) == 4 and {"top_k", "temperature", "accuracy %"} <= set(tuning)
-    for name in ("classes-tiny@t1", "sheet-tiny@t1", "ladder", "tuning", "accuracy", "losses"):
+    for name in (
+        "classes-tiny@t1",
+        "sheet-tiny@t1",
+        "ladder",
+        "tuning",
+        "accuracy",
+        "losses",
+        "rollouts",
+        "symmetry",
+    ):
         assert (results / f"figures/{name}.png").stat().st_size > 5000, name
     page = (results / "report.html").read_text()
     assert "Classifier" in page and "http://" not in page
@@ -115,6 +133,34 @@ STALE = {
     "tuning.temperature": ([0.7], DRAWN | {"tune"}),
     "tuning.guidance": ([1.5], DRAWN | {"tune"}),
     "sdf.n_near": (5000, DRAWN),
+    "regression.n_fields": ([2], DRAWN | {"regression"}),
+    "regression.n_shapes": (5, DRAWN | {"regression", "fit_starts"}),
+    **{
+        f"regression.{key}": (value, DRAWN | {"regression"})
+        for key, value in {
+            "embedding": 16,
+            "heads": 1,
+            "layers": 2,
+            "loss": "mse",
+            "iterations": 11,
+            "batch_size": 3,
+            "learning_rate": 0.01,
+            "min_learning_rate": 0.001,
+            "warmup": 3,
+            "noise": 0.1,
+        }.items()
+    },
+    **{
+        f"regression.fit.{key}": (value, DRAWN | {"regression", "fit_starts"})
+        for key, value in {
+            "steps": 31,
+            "points_per_step": 60,
+            "learning_rate": 0.02,
+            "loss": "l1",
+            "schedule": "plateau",
+            "quality_resolution": 25,
+        }.items()
+    },
     "extract.resolution": (25, DRAWN | {"extract", "score", "tables", "tune"}),
 }
 NOT_COMPARED = {"tuning.model": "there is one model"}

@@ -192,6 +192,7 @@ rule figures:
             for f in ("samples.csv", "nearest.csv")
         ],
         rules.tune.output if CONFIG["tuning"] else [],
+        [rules.regression.output, rules.fit_starts.output] if CONFIG["regression"] else [],
         rules.classifier.output if LABELLED else [],
     output:
         directory(f"{RESULTS}/figures"),

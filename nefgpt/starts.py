@@ -1,0 +1,100 @@
+"""The same signals fitted twice: from the template's weights, and each from its own random ones.
+
+Two fields from one start keep their hidden units in the same places; two random starts do not,
+since the units of a layer can be permuted without changing the function.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from nefgpt import cli, weights
+from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec, random_weights
+from nefgpt.fit import fit_fields, training_points
+from nefgpt.io import load_signal, stable_seed
+from nefgpt.signals import kind_of
+from nefgpt.template import load_template
+
+
+def fit_starts(
+    spec: FieldSpec,
+    signals: dict[str, Path],
+    labels: dict[str, int | None],
+    template: Path,
+    settings: dict,
+    seed: int,
+    out: dict[str, Path],
+) -> None:
+    """Write two tables of fields of the same signals, all weights free.
+
+    Parameters
+    ----------
+    out : "conditioned" (from the template's weights) and "unconditioned" (from random ones) to
+        the tables' paths.
+
+    Raises
+    ------
+    InputError
+        when a fit turns non-finite, naming signal and step, or no signal can be used.
+    """
+    _, anchor, _ = load_template(template)
+    loaded = {name: load_signal(path) for name, path in signals.items()}
+    usable = {name: signal for name, signal in loaded.items() if not signal["rejected"]}
+    if not usable:
+        raise InputError("no signal to fit from two starts can be used; see rejected.tsv")
+    points, values = training_points(spec, list(usable.values()))
+    random = [random_weights(spec, stable_seed(seed, "start", name)) for name in usable]
+    starts = {"conditioned": anchor.expand(len(usable), -1), "unconditioned": torch.stack(random)}
+    for name, start in starts.items():
+        free = {**settings, "pull": 0.0, "averaging": 0.0}  # a pull would favour one start
+        fitted, losses, failed = fit_fields(
+            spec, points, values, start, anchor, free, stable_seed(seed, "fit")
+        )
+        for shape_id, step in zip(usable, failed.tolist(), strict=True):
+            if step >= 0:
+                raise InputError(
+                    f"the {name} fit of {shape_id} turned non-finite at step {step}: lower "
+                    "regression.fit.learning_rate"
+                )
+        measures = [
+            {"loss": float(loss)}
+            | kind_of(spec).quality(spec, field, signal, settings["quality_resolution"])
+            for loss, field, signal in zip(losses, fitted, usable.values(), strict=True)
+        ]
+        rows = (
+            (shape_id, "train", labels[shape_id], field.numpy(), measure)
+            for shape_id, field, measure in zip(usable, fitted, measures, strict=True)
+        )
+        weights.write_fields(out[name], spec, anchor.numpy(), rows)
+
+
+def main() -> None:
+    """Command line of the two fits."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nefgpt.starts",
+        description="Fit the same signals from the template and from random starts.",
+    )
+    parser.add_argument("--shapes", required=True, help="JSON: shape id -> [.npz, label], or @file")
+    parser.add_argument("--field", required=True, help="field specification, JSON or @file")
+    parser.add_argument("--settings", required=True, help="regression.fit block, JSON or @file")
+    parser.add_argument("--template", type=Path, required=True, help="template.safetensors")
+    parser.add_argument("--conditioned", type=Path, required=True, help="table to write")
+    parser.add_argument("--unconditioned", type=Path, required=True, help="table to write")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    shapes = cli.json_argument(args.shapes)
+    fit_starts(
+        FieldSpec.from_dict(cli.json_argument(args.field)),
+        {name: Path(path) for name, (path, _) in shapes.items()},
+        {name: label for name, (_, label) in shapes.items()},
+        args.template,
+        cli.json_argument(args.settings),
+        args.seed,
+        {"conditioned": args.conditioned, "unconditioned": args.unconditioned},
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
