@@ -153,17 +153,19 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.embedding)
+        # GPT-2's 0.02 suits its width of 768; in a narrow model it is so flat that relations
+        # between tokens are found very late.
+        self.std = 0.02 * math.sqrt(768 / config.embedding)
         self.apply(self._initialise)
         # GPT-2 section 2.3: residual projections shrink with depth, so that the residual
         # stream's variance does not grow with the number of layers.
         for block in self.blocks:
             for linear in (block.attention.projection, block.contract):
-                nn.init.normal_(linear.weight, std=0.02 / math.sqrt(2 * config.layers))
+                nn.init.normal_(linear.weight, std=self.std / math.sqrt(2 * config.layers))
 
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
+    def _initialise(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=self.std)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
@@ -205,6 +207,21 @@ class GPT(Decoder):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__(config, token=nn.Embedding(config.vocab_size, config.embedding))
+
+    @torch.no_grad()
+    def order_codes(self, n_codes: int) -> None:
+        """Start the embeddings of codes 0..n_codes-1 as smooth functions of their place.
+
+        Codes ascend, so neighbours stand for nearly the same weight; from independent embeddings
+        a model has to find that out code by code. Random mixtures of a line and cosines, high
+        frequencies damped, at the deviation of all other embeddings.
+        """
+        place = (torch.arange(n_codes) + 0.5) / n_codes
+        frequency = torch.arange(1, 9)
+        waves = torch.cos(math.pi * place[:, None] * frequency) / frequency  # [n_codes, 8]
+        features = torch.cat([3 * (place[:, None] - 0.5), waves], dim=1)
+        mixed = features @ torch.randn(features.shape[1], self.config.embedding)
+        self.token.weight[:n_codes] = (mixed / mixed.std() * self.std).to(self.token.weight)
 
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Logits of the next token at every position.

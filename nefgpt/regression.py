@@ -67,12 +67,6 @@ class RegressionTransformer(Decoder):
         super().__init__(config, number=nn.Linear(1, width), head=nn.Linear(width, 1))
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
-        # GPT-2's start suits its width of 768. In a narrow model it is so flat that first weights
-        # nearly alike, all that tells the fields apart in a roll-out, are separated very late.
-        with torch.no_grad():
-            for parameter in self.parameters():
-                if parameter.dim() > 1:
-                    parameter *= math.sqrt(768 / width)
 
     def forward(self, weights: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Prediction of the weight that follows each position.

@@ -264,7 +264,9 @@ def train(
         return torch.autocast(where.type, torch.bfloat16, enabled=bf16)
 
     torch.manual_seed(stable_seed(seed, "gpt"))
-    model = GPT(config).to(where)
+    model = GPT(config)
+    model.order_codes(n_codes)
+    model.to(where)
     optimiser = _optimiser(model, settings)
     width, smooth = settings["label_smoothing_width"], None
     if width:  # one-hot rows would be the same loss at the price of a [n_codes, n_codes] table

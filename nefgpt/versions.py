@@ -13,7 +13,7 @@ VERSIONS = {
     "fit": 1,
     "weights": 1,
     "tokens": 1,
-    "gpt": 1,
+    "gpt": 2,
     "sample": 1,
     "regression": 1,
     "extract": 1,

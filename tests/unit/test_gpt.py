@@ -107,3 +107,16 @@ def test_bad_arguments_are_named(model, bad):
 def test_missing_model_is_named(tmp_path):
     with pytest.raises(InputError, match=r"config\.json"):
         load_gpt(tmp_path)
+
+
+def test_near_codes_start_alike():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=64, context=4, embedding=32, heads=2, layers=1))
+    before = model.token.weight[63].clone()
+    model.order_codes(63)
+    codes = model.token.weight[:63].detach()
+    step = (codes[1:] - codes[:-1]).norm(dim=1).mean()
+    far = (codes[32:] - codes[:31]).norm(dim=1).mean()
+    assert step < 0.25 * far
+    assert codes.std().item() == pytest.approx(model.std, rel=0.01)
+    assert torch.equal(model.token.weight[63], before), "special tokens stay"
