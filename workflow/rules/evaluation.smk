@@ -16,6 +16,9 @@ rule clouds:
         split="train|test",
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         options=options(sdf_dir=f"{RESULTS}/sdf"),
         version=version("evaluate"),
@@ -133,6 +136,9 @@ rule figures:
         f"{RESULTS}/logs/figures.log",
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         options=options(results=RESULTS),
         version=version("present"),
@@ -150,6 +156,9 @@ rule report:
         f"{RESULTS}/logs/report.log",
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         options=options(results=RESULTS),
         version=version("present"),
