@@ -60,8 +60,6 @@ FITTED = [shape.shape_id for shape in SHAPES if shape.split in ("train", "val")]
 PER_JOB = CONFIG["fit"]["fields_per_job"]
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
-# On a cluster the profile asks for GPUs; on one machine a job takes a GPU if there is any.
-GPU = int(shutil.which("nvidia-smi") is not None)
 LADDER = ["train-fields", "quantised-train-fields"]
 GENERATED = [("gaussian", "pca")] + [
     (model, setting) for model in CONFIG["gpt"] for setting in CONFIG["sampling"]["settings"]
@@ -89,6 +87,11 @@ def options(**values):
         text = json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else str(value)
         words += [f"--{name.replace('_', '-')}", shlex.quote(text)]
     return " ".join(words)
+
+
+def gpu(wildcards):
+    """One GPU on a cluster, whose login node need not have any; here, one if there is any."""
+    return int(workflow.non_local_exec or shutil.which("nvidia-smi") is not None)
 
 
 def version(stage):

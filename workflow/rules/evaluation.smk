@@ -12,6 +12,9 @@ rule clouds:
         split="train|val|test",
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         options=options(signal_dir=SIGNALS, kind=KIND),
         version=version("evaluate"),
@@ -200,6 +203,9 @@ rule figures:
         f"{RESULTS}/logs/figures.log",
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         options=options(results=RESULTS),
         version=version("present"),
@@ -217,6 +223,9 @@ rule report:
         f"{RESULTS}/logs/report.log",
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         options=options(results=RESULTS),
         version=version("present"),

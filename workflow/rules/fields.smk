@@ -11,7 +11,7 @@ rule template:
         "../envs/core.yaml"
     threads: 8
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -39,7 +39,7 @@ rule fit:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
@@ -68,7 +68,7 @@ rule fit_pack:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:

@@ -13,7 +13,7 @@ rule sample_gpt:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:

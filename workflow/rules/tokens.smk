@@ -39,7 +39,7 @@ rule train_gpt:
         "../envs/core.yaml"
     threads: 8
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
