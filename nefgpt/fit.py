@@ -5,8 +5,10 @@ same code as a pack of many.
 """
 
 import argparse
+import hashlib
 import json
 import logging
+import shlex
 import time
 from pathlib import Path
 
@@ -158,6 +160,22 @@ def quality(spec: FieldSpec, weights: Tensor, cloud: dict, grid: int) -> dict:
     }
 
 
+def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Hex SHA-256 of a field's tensors, specification and record: safetensors keeps none."""
+    digest = hashlib.sha256("\0".join([metadata["spec"], metadata["record"]]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def how_to_refit(path: Path) -> str:
+    """What to do about a broken field; a pack keeps its whole fields when it runs again."""
+    packs = path.parent / "packs"
+    files = [path, packs] if packs.is_dir() else [path]
+    return f"to fit it anew: rm -r {shlex.join(map(str, files))} and run Snakemake again"
+
+
 def save_field(
     path: Path,
     spec: FieldSpec,
@@ -170,6 +188,7 @@ def save_field(
     tensors |= {} if basis is None else {"basis": basis}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {"spec": spec.to_json(), "record": json.dumps(record, sort_keys=True)}
+    metadata["sha256"] = checksum(tensors, metadata)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -180,14 +199,18 @@ def load_field(path: Path) -> tuple[FieldSpec, Tensor | None, dict]:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata()
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        found = checksum(tensors, metadata)
         spec, record = FieldSpec.from_json(metadata["spec"]), json.loads(metadata["record"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"cannot read field {path}: {error}; delete it and run again") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, InputError) as error:
+        raise InputError(f"cannot read field {path}: {error}; {how_to_refit(path)}") from error
+    # Fields of releases before the checksum have none.
+    if metadata.get("sha256", found) != found:
+        raise InputError(f"field {path} was changed after it was written; {how_to_refit(path)}")
     if "rejected" in record:
         return spec, None, record
     weights = flatten(spec, tensors)
     if not torch.isfinite(weights).all():
-        raise InputError(f"field {path} holds non-finite weights; delete it and run again")
+        raise InputError(f"field {path} holds non-finite weights; {how_to_refit(path)}")
     return spec, weights, record
 
 

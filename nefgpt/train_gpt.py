@@ -39,7 +39,7 @@ SECONDS_BETWEEN_STATES = 60
 def read_split(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
     """Train and val tokens, int64 [n, L] each, and the table's metadata."""
     try:
-        table = pq.read_table(path, columns=["split", "tokens"])
+        table = pq.read_table(path, columns=["split", "tokens"], page_checksum_verification=True)
         about = json.loads(table.schema.metadata[b"nefgpt"])
         length, n_codes = int(about["sequence_length"]), int(about["n_codes"])
         column = table["tokens"].combine_chunks()

@@ -15,6 +15,7 @@ from snakemake.settings.types import DeploymentMethod
 from nefgpt.config import validate
 from nefgpt.dataset import MESHES_PER_PACK, list_shapes, template_shapes
 from nefgpt.errors import InputError
+from nefgpt.io import remove_unfinished
 from nefgpt.versions import VERSIONS
 
 # `python` is the one that runs Snakemake, unless the rule's conda environment has its own; it
