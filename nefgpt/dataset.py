@@ -67,7 +67,7 @@ def _digest(path: Path) -> str:
 def _printable(path: Path) -> None:
     """Refuse names that neither a table nor a message can hold."""
     if not str(path).isprintable():
-        raise InputError(f"cannot use the file name {ascii(str(path))}: rename it or move it away")
+        raise InputError(f"cannot use the file name {str(path)!a}: rename it or move it away")
 
 
 def _folder(root: Path) -> dict[str, Path]:

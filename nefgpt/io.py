@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -63,6 +65,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise InputError when a folder, or what of its path exists, is read-only or full."""
+    existing = next(p for p in [Path(folder), *Path(folder).absolute().parents] if p.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=existing) as stream:
+            stream.write(bytes(NEARLY_FULL))
+    except OSError as error:
+        raise InputError(f"cannot write to {existing.absolute()}: {error.strerror}") from error
+
+
+def clock_advice(folder: str | Path) -> str | None:
+    """What to do when the clock was moved back: Snakemake stops at files of the future."""
+    now = time.time()
+    if not any(path.stat().st_mtime > now for path in Path(folder).rglob("*") if path.is_file()):
+        return None
+    command = f"find {shlex.quote(str(folder))} -newermt now -exec touch {{}} +"
+    return f"{folder} holds files of the future, as after a clock moved back: {command}"
 
 
 def remove_unfinished(folder: str | Path) -> None:

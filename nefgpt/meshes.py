@@ -12,7 +12,6 @@ import trimesh
 from nefgpt.dataset import SUFFIXES
 from nefgpt.errors import InputError
 
-
 # Its parsers log tracebacks of what they then try in another way.
 logging.getLogger("trimesh").setLevel(logging.CRITICAL)
 
@@ -79,8 +78,10 @@ def load_mesh(path: str | Path) -> trimesh.Trimesh:
     # The parsers raise whatever their broken input leads to; each is the file's fault here.
     except Exception as error:
         raise InputError(f"{path}: cannot be read as a mesh ({error!r:.200})") from error
-    if faces.ndim != 2 or not len(faces):
+    if not len(faces):
         raise InputError(f"{path}: has no faces")
+    if vertices.shape[1:] != (3,) or faces.shape[1:] != (3,):
+        raise InputError(f"{path}: its vertices or faces have not three numbers each")
     if len(faces) < claimed:
         raise InputError(f"{path}: {claimed} faces are promised, {len(faces)} found; truncated?")
     if faces.min() < 0 or faces.max() >= len(vertices):

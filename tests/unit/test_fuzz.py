@@ -111,7 +111,16 @@ def good_meshes() -> dict[str, bytes]:
 
 GOOD = good_meshes()
 TINY = (ROOT / "config/tiny.yaml").read_text()
-ODD_TEXT = [b"nan", b"-inf", b"1e308", b"1e-320", b"-1", b"0", b"99999999999999999999", b"4294967296"]
+ODD_TEXT = [
+    b"nan",
+    b"-inf",
+    b"1e308",
+    b"1e-320",
+    b"-1",
+    b"0",
+    b"99999999999999999999",
+    b"4294967296",
+]
 ODD_TEXT += [b"10000000", b"", b"x", b"\0", b"1/0/0", b"\xff\xfe", b"[", b"{", b"&a *a", b"!!int x"]
 ODD_BYTES = [struct.pack("<I", value) for value in (0, 1, CLAIM, 2**31, 2**32 - 1)]
 ODD_BYTES += [struct.pack("<f", value) for value in (math.nan, math.inf, -3e38, 1e-40)]
