@@ -168,6 +168,33 @@ def test_broken_field_is_named(damage, templates, tmp_path):
         fit.load_field(path)
 
 
+def test_any_flipped_bit_is_found_or_does_no_harm(tmp_path):
+    path = tmp_path / "f.safetensors"
+    spec = FieldSpec(hidden=(2,))
+    field, record = random_weights(spec, 0), {"shape_id": "a"}
+    fit.save_field(path, spec, field, record, torch.ones(2, spec.n_weights))
+    content, refused = path.read_bytes(), 0
+    bits = range(0, 8 * len(content), 13)
+    for bit in bits:
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            found = fit.load_field(path)
+        except InputError as error:
+            assert "f.safetensors" in str(error) and "to fit it anew: rm -r" in str(error)
+            refused += 1
+        else:
+            assert torch.equal(found[1], field) and (found[0], found[2]) == (spec, record)
+    assert refused > 0.98 * len(bits), "all but those in the name of the checksum"
+
+
+def test_the_advice_refits_packs_too(tmp_path):
+    assert fit.how_to_refit(tmp_path / "a b.x").count("rm -r '") == 1
+    (tmp_path / "packs").mkdir()
+    assert f"rm -r {tmp_path}/f.x {tmp_path}/packs " in fit.how_to_refit(tmp_path / "f.x")
+
+
 def test_command_line(clouds, templates, tmp_path, monkeypatch):
     out, manifest = tmp_path / "fields", tmp_path / "pack.json"
     shapes = {i: str(clouds[i]) for i in ("e1", "e2")}
