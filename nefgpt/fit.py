@@ -224,15 +224,16 @@ def training_points(clouds: list[dict]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(points), torch.from_numpy(np.stack([c["sdf"][keep] for c in clouds]))
 
 
-def _finished(path: Path, identity: dict) -> bool:
-    """Whether a field was fitted from exactly these inputs; a broken file is fitted anew."""
+def _finished(path: Path, identity: dict) -> dict | None:
+    """Record of a field fitted from exactly these inputs; a broken file is fitted anew."""
     if not path.exists():
-        return False
+        return None
     try:
-        return load_field(path)[2].get("identity") == identity
+        record = load_field(path)[2]
     except InputError as error:
         log.warning("%s; it is fitted anew", error)
-        return False
+        return None
+    return record if record.get("identity") == identity else None
 
 
 def fit_shapes(
@@ -246,7 +247,7 @@ def fit_shapes(
 
     With a basis in the template, the fields' coefficients in it are fitted; else all weights,
     from the template's. Fields that an earlier, killed job finished from the same inputs are
-    kept.
+    kept, yet fitted along: the last bits of a field depend on how many are fitted with it.
 
     Raises
     ------
@@ -262,30 +263,35 @@ def fit_shapes(
     template_id = sha256_of(template)
     identity = {"version": VERSIONS["fit"], "settings": settings, "seed": seed}
     identity["template"] = template_id
-    todo, clouds = [], []
+    job = f"{stable_seed(*paths):x}"
+    together, clouds = [], []
     for shape_id, (path, out) in paths.items():
         wanted = {**identity, "sdf": sha256_of(path), "spec": spec.to_json()}
-        if len(paths) > 1 and _finished(out, wanted):
+        kept = _finished(out, wanted) if len(paths) > 1 else None
+        if kept:
             log.info("kept %s: fitted from the same inputs", out)
-            continue
+            if "rejected" in kept or kept.get("job") != job:
+                continue
         cloud = load_sdf(path)
         if cloud["rejected"]:
             record = {"shape_id": shape_id, "rejected": cloud["rejected"], "identity": wanted}
             save_field(out, spec, None, record)
             continue
-        todo.append((shape_id, out, wanted))
+        together.append((shape_id, out, wanted, kept))
         clouds.append(cloud)
-    if not todo:
+    if all(kept for *_, kept in together):
         return
     points, sdf = training_points(clouds)
     began = time.perf_counter()
-    starts = start.expand(len(todo), -1)
+    starts = start.expand(len(together), -1)
     weights, losses, failed = fit_fields(
         spec, points, sdf, starts, anchor, settings, stable_seed(seed, "fit"), basis
     )
     seconds = time.perf_counter() - began
     problems = []
-    for i, (shape_id, out, wanted) in enumerate(todo):
+    for i, (shape_id, out, wanted, kept) in enumerate(together):
+        if kept:
+            continue
         if failed[i] >= 0:
             problems.append(f"shape {shape_id} at step {int(failed[i])}")
             continue
@@ -294,7 +300,8 @@ def fit_shapes(
             "template_id": template_id,
             "steps": settings["steps"],
             "loss": float(losses[i]),
-            "seconds": seconds / len(todo),
+            "seconds": seconds / len(together),
+            "job": job,
             "identity": wanted,
             **quality(spec, weights[i], clouds[i], settings["quality_resolution"]),
         }

@@ -128,15 +128,24 @@ def test_non_finite_fit_names_shape_and_step(clouds, templates, tmp_path, monkey
 def test_killed_pack_refits_only_what_is_missing(clouds, templates, tmp_path, monkeypatch):
     paths = {i: (clouds[i], tmp_path / f"{i}.safetensors") for i in ("e1", "e2", "e3")}
     fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
+    whole = {i: fit.load_field(path)[1] for i, (_, path) in paths.items()}
     paths["e1"][1].unlink()
     paths["e2"][1].write_bytes(paths["e2"][1].read_bytes()[:200])
+    kept = paths["e3"][1].stat().st_ino
     seen = []
     real = fit.fit_fields
     monkeypatch.setattr(fit, "fit_fields", lambda *a: seen.append(len(a[1])) or real(*a))
     fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
-    assert seen == [2], "the broken field and the missing one"
+    assert paths["e3"][1].stat().st_ino == kept
+    for shape_id, (_, path) in paths.items():
+        assert torch.equal(fit.load_field(path)[1], whole[shape_id]), "to the last bit"
+    fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
+    assert seen == [3], "nothing is missing"
+    grown = {**paths, "e4": (clouds["e4"], tmp_path / "e4.safetensors")}
+    fit.fit_shapes(SPEC, grown, settings(steps=5), 0, templates["one"])
+    assert seen == [3, 1], "fields of another pack are not fitted along"
     fit.fit_shapes(SPEC, paths, settings(steps=6), 0, templates["one"])
-    assert seen == [2, 3], "other settings keep nothing"
+    assert seen == [3, 1, 3], "other settings keep nothing"
 
 
 def test_rejected_shape_leaves_an_empty_field(clouds, templates, tmp_path):
