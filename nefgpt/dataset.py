@@ -64,9 +64,9 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()
 
 
-def _printable(path: Path) -> None:
-    """Refuse names that neither a table nor a message can hold."""
-    if not str(path).isprintable():
+def _usable(path: Path) -> None:
+    """Refuse names that no table can hold, or in which Snakemake sees a wildcard."""
+    if not str(path).isprintable() or set("{}") & set(str(path)):
         raise InputError(f"cannot use the file name {str(path)!a}: rename it or move it away")
 
 
@@ -79,7 +79,7 @@ def _folder(root: Path) -> dict[str, Path]:
     )
     found: dict[str, list[Path]] = {}
     for path in paths:
-        _printable(path)
+        _usable(path)
         found.setdefault(safe_id(path.relative_to(root)), []).append(path)
     shapes = {}
     for shape_id, same in found.items():
@@ -106,7 +106,7 @@ def _shapenet(root: Path, synset: str | None) -> dict[str, Path]:
         for entry in sorted(os.scandir(root / name), key=lambda e: e.name):
             if not entry.is_dir():
                 continue
-            _printable(Path(entry.path))
+            _usable(Path(entry.path))
             shape_id = safe_id(Path(entry.name + ".x"))
             if shape_id in shapes:
                 raise InputError(f"shape id {shape_id} is in two synsets: set dataset.synset")

@@ -69,9 +69,9 @@ def test_equal_names_in_a_folder_get_distinct_ids(tmp_path):
     assert len({shape.shape_id for shape in shapes}) == 22
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x1b[2Jb", "a\udcffb", "a\u202eb"])
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x1b[2Jb", "a\udcffb", "a\u202eb", "a{b}"])
 @pytest.mark.parametrize("kind", ["folder", "shapenet"])
-def test_names_that_no_table_can_hold_are_refused(tmp_path, name, kind):
+def test_names_that_cannot_be_used_are_refused(tmp_path, name, kind):
     touch(tmp_path / "000" / name / "model.obj")
     with pytest.raises(InputError, match=re.escape(ascii(name)[1:-1])):
         list_shapes(block(kind=kind, root=str(tmp_path)), Path("r"), 0)
@@ -79,7 +79,7 @@ def test_names_that_no_table_can_hold_are_refused(tmp_path, name, kind):
 
 def test_odd_names_get_ids_of_their_own(tmp_path):
     odd = ["$(touch x)", "-rf", "a b", "a_b", "'", '"', "`", ";", "template", "Template", "a" * 250]
-    odd += ["..x", "ünï", "{a}", "*", "x" * 201, "x" * 202]
+    odd += ["..x", "ünï", "*", "x" * 201, "x" * 202]
     for name in odd:
         touch(tmp_path / f"{name}.obj")
     touch(tmp_path / ("d" * 200) / ("e" * 200) / "f.obj")

@@ -186,7 +186,7 @@ def test_two_runs_at_once(run, started):
     first = start(started)
     assert wait_for_jobs(first)
     text = snakemake(started, PACKED, "all", fails=True)
-    assert "Directory cannot be locked" in text and "another Snakemake process" in text
+    assert "Directory cannot be locked" in text and "no other Snakemake process" in text
     assert "Traceback" not in text
     assert first.wait(400) == 0
     assert tables(started) == tables(run)
