@@ -185,10 +185,13 @@ def test_clock_moved_back(run, started):
 def test_two_runs_at_once(run, started):
     first = start(started)
     assert wait_for_jobs(first)
-    text = snakemake(started, PACKED, "all", fails=True)
+    try:
+        text = snakemake(started, PACKED, "all", fails=True)
+    finally:
+        first.wait(400)
     assert "Directory cannot be locked" in text and "no other Snakemake process" in text
     assert "Traceback" not in text
-    assert first.wait(400) == 0
+    assert first.returncode == 0
     assert tables(started) == tables(run)
     check_clean(started)
 
@@ -238,7 +241,6 @@ HOSTILE = [
     "-rf",
     "'",
     'say "x"',
-    "{shape_id}",
     "a;b",
     "a&b",
 ]
