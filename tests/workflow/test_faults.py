@@ -102,8 +102,8 @@ def test_killed_at_any_moment_ends_the_same(run, tmp_path):
     draw = random.Random(0)
     moments = [what for what in ("job", "scheduler", "all") for _ in range(MOMENTS // 3)]
     draw.shuffle(moments)
-    finished, failed, locks = 0, 0, 0
-    while moments or not finished:
+    ended, failed, locks = False, 0, 0
+    while moments or not ended:  # so that what follows the last kill is seen to end too
         process, killed, enough = start(tmp_path), None, draw.randrange(4)
         # Counted in jobs, so that moments lie all over the run on a machine of any speed.
         while moments and wait_for_jobs(process):
@@ -112,12 +112,12 @@ def test_killed_at_any_moment_ends_the_same(run, tmp_path):
                 break
             time.sleep(0.02)
         if moments and process.poll() is None:
-            killed = moments.pop()
+            killed, ended = moments.pop(), False
             kill(killed, process, draw)
         process.wait(400)
         text = (tmp_path / "output").read_text()
         if process.returncode == 0:
-            finished += 1
+            ended = True
             assert tables(tmp_path) == tables(run)
             check_clean(tmp_path)
             shutil.rmtree(tmp_path / "results")
