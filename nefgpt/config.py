@@ -5,6 +5,7 @@
 
 import argparse
 import math
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,14 +18,19 @@ from nefgpt.errors import InputError
 from nefgpt.io import write_json
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+# Aliases make a page of YAML as long as memory: only its beginning is ever printed.
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 80, 80, 80
 
 
 class Block(BaseModel):
     """A block of the configuration; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
+    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class Split(Block):
@@ -56,7 +62,7 @@ class Dataset(Block):
     kind: Literal["procedural", "shapenet", "folder", "digits", "mnist"] = "procedural"
     root: str | None = None
     synset: str | None = None
-    n_shapes: Positive | None = None
+    n_shapes: Annotated[int, Field(ge=1, le=10**6)] | None = None
     split: Split = Split()
     split_files: SplitFiles | None = None
     max_rejected_fraction: Share = 0.1
@@ -76,8 +82,8 @@ class Sdf(Block):
 
     backend: Literal["libigl", "mesh_to_sdf"] = "libigl"
     method: Literal["scan", "sample"] = "scan"
-    n_uniform: Annotated[int, Field(ge=1000)] = 100_000
-    n_near: Annotated[int, Field(ge=1000)] = 100_000
+    n_uniform: Annotated[int, Field(ge=1000, le=10**9)] = 100_000
+    n_near: Annotated[int, Field(ge=1000, le=10**9)] = 100_000
     sigma: Annotated[float, Field(gt=0, le=0.2)] = 0.01
     extent: Annotated[float, Field(gt=0, le=1)] = 0.9
 
@@ -157,7 +163,7 @@ class Gpt(Block):
     accumulate: Positive = 1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     min_learning_rate: Annotated[float, Field(ge=0)] = 1e-4
-    warmup: Annotated[int, Field(ge=0)] = 50
+    warmup: Annotated[int, Field(ge=0, le=10**9)] = 50
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     eval_every: Positive = 50
     jitter: Share = 0.0
@@ -272,7 +278,7 @@ class Config(Block):
     """The whole configuration of one run."""
 
     name: Name
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     dataset: Dataset
     sdf: Sdf = Sdf()
     field: FieldBlock = FieldBlock()
@@ -327,7 +333,7 @@ def validate(values: dict) -> dict:
             elif problem["type"] == "missing":
                 lines.append(f"  {key}: missing")
             else:
-                given = repr(problem["input"])
+                given = SHORT.repr(problem["input"])
                 given = given if len(given) < 80 else given[:77] + "..."
                 lines.append(f"  {key} = {given}: {text}")
         raise InputError("the configuration is not valid:\n" + "\n".join(lines)) from error
@@ -337,8 +343,11 @@ def load(path: Path) -> dict:
     """Read and validate a YAML configuration."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read configuration {path}: {error}") from error
+    # The safe loader still raises whatever a bad number, date or depth leads to.
+    except Exception as error:
+        known = isinstance(error, OSError | yaml.YAMLError)
+        reason = error if known else repr(error)
+        raise InputError(f"cannot read configuration {path}: {reason}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no configuration")
     return validate(values)

@@ -15,6 +15,7 @@ from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.io import write_json
 
+MAX_ID = 200  # characters
 MESHES_PER_PACK = 16
 IMAGES_PER_PACK = 256
 DIGITS = "scikit-learn digits"
@@ -55,10 +56,26 @@ def split_of(shape_id: str, fractions: dict[str, float], seed: int) -> str:
 
 
 def safe_id(relative: Path) -> str:
-    """A shape id from a relative path: letters, digits, '.', '_' and '-' only."""
+    """A shape id from a relative path: letters, digits, '.', '_' and '-' only.
+
+    Ids name files, so they stay short of the longest name that a file may have; and none is
+    "template", whose field file is the template's.
+    """
     text = relative.with_suffix("").as_posix().replace("/", "__")
     text = re.sub(r"[^A-Za-z0-9._-]", "_", text)
-    return f"x{text}" if text[0] in ".-" else text
+    if len(text) > MAX_ID:
+        text = f"{text[: MAX_ID - 17]}-{_digest(relative)[:16]}"
+    return f"x{text}" if text[0] in ".-" or text.lower() == "template" else text
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()
+
+
+def _usable(path: Path) -> None:
+    """Refuse names that no table can hold, or in which Snakemake sees a wildcard."""
+    if not str(path).isprintable() or set("{}") & set(str(path)):
+        raise InputError(f"cannot use the file name {str(path)!a}: rename it or move it away")
 
 
 def _folder(root: Path, suffixes: set[str]) -> dict[str, Path]:
@@ -70,13 +87,17 @@ def _folder(root: Path, suffixes: set[str]) -> dict[str, Path]:
     )
     found: dict[str, list[Path]] = {}
     for path in paths:
+        _usable(path)
         found.setdefault(safe_id(path.relative_to(root)), []).append(path)
     shapes = {}
     for shape_id, same in found.items():
         for path in same:
             # All of a colliding group get a suffix, so that the listing's order names nobody.
-            tail = hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest()[:8]
-            shapes[shape_id if len(same) == 1 else f"{shape_id}-{tail}"] = path
+            tail = _digest(path.relative_to(root))[:8]
+            name = shape_id if len(same) == 1 else f"{shape_id}-{tail}"
+            if name in shapes:
+                raise InputError(f"{path} and {shapes[name]} get one id, {name}: rename one")
+            shapes[name] = path
     return shapes
 
 
@@ -93,6 +114,7 @@ def _shapenet(root: Path, synset: str | None) -> dict[str, Path]:
         for entry in sorted(os.scandir(root / name), key=lambda e: e.name):
             if not entry.is_dir():
                 continue
+            _usable(Path(entry.path))
             shape_id = safe_id(Path(entry.name + ".x"))
             if shape_id in shapes:
                 raise InputError(f"shape id {shape_id} is in two synsets: set dataset.synset")
@@ -107,7 +129,7 @@ def _split_lists(files: dict[str, str]) -> dict[str, str]:
     for name in SPLITS:
         try:
             lines = Path(files[name]).read_text(encoding="utf-8").split()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"dataset.split_files.{name}: {error}") from error
         for shape_id in lines:
             if splits.setdefault(shape_id, name) != name:

@@ -5,8 +5,10 @@ same code as a pack of many.
 """
 
 import argparse
+import hashlib
 import json
 import logging
+import shlex
 import time
 from pathlib import Path
 
@@ -131,6 +133,22 @@ def fit_fields(
     return result.cpu(), loss.cpu(), failed.cpu()
 
 
+def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Hex SHA-256 of a field's tensors, specification and record: safetensors keeps none."""
+    digest = hashlib.sha256("\0".join([metadata["spec"], metadata["record"]]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def how_to_refit(path: Path) -> str:
+    """What to do about a broken field; a pack keeps its whole fields when it runs again."""
+    packs = path.parent / "packs"
+    files = [path, packs] if packs.is_dir() else [path]
+    return f"to fit it anew: rm -r {shlex.join(map(str, files))} and run Snakemake again"
+
+
 def save_field(
     path: Path,
     spec: FieldSpec,
@@ -143,6 +161,7 @@ def save_field(
     tensors |= {} if basis is None else {"basis": basis}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {"spec": spec.to_json(), "record": json.dumps(record, sort_keys=True)}
+    metadata["sha256"] = checksum(tensors, metadata)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -153,14 +172,18 @@ def load_field(path: Path) -> tuple[FieldSpec, Tensor | None, dict]:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata()
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        found = checksum(tensors, metadata)
         spec, record = FieldSpec.from_json(metadata["spec"]), json.loads(metadata["record"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"cannot read field {path}: {error}; delete it and run again") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, InputError) as error:
+        raise InputError(f"cannot read field {path}: {error}; {how_to_refit(path)}") from error
+    # Fields of releases before the checksum have none.
+    if metadata.get("sha256", found) != found:
+        raise InputError(f"field {path} was changed after it was written; {how_to_refit(path)}")
     if "rejected" in record:
         return spec, None, record
     weights = flatten(spec, tensors)
     if not torch.isfinite(weights).all():
-        raise InputError(f"field {path} holds non-finite weights; delete it and run again")
+        raise InputError(f"field {path} holds non-finite weights; {how_to_refit(path)}")
     return spec, weights, record
 
 
@@ -175,15 +198,16 @@ def training_points(spec: FieldSpec, signals: list[dict]) -> tuple[Tensor, Tenso
     return torch.from_numpy(points), torch.from_numpy(values)
 
 
-def _finished(path: Path, identity: dict) -> bool:
-    """Whether a field was fitted from exactly these inputs; a broken file is fitted anew."""
+def _finished(path: Path, identity: dict) -> dict | None:
+    """Record of a field fitted from exactly these inputs; a broken file is fitted anew."""
     if not path.exists():
-        return False
+        return None
     try:
-        return load_field(path)[2].get("identity") == identity
+        record = load_field(path)[2]
     except InputError as error:
         log.warning("%s; it is fitted anew", error)
-        return False
+        return None
+    return record if record.get("identity") == identity else None
 
 
 def fit_shapes(
@@ -197,7 +221,7 @@ def fit_shapes(
 
     With a basis in the template, the fields' coefficients in it are fitted; else all weights,
     from the template's. Fields that an earlier, killed job finished from the same inputs are
-    kept.
+    kept, yet fitted along: the last bits of a field depend on how many are fitted with it.
 
     Raises
     ------
@@ -213,30 +237,35 @@ def fit_shapes(
     template_id = sha256_of(template)
     identity = {"version": VERSIONS["fit"], "settings": settings, "seed": seed}
     identity["template"] = template_id
-    todo, clouds = [], []
+    job = f"{stable_seed(*paths):x}"
+    together, clouds = [], []
     for shape_id, (path, out) in paths.items():
         wanted = {**identity, "signal": sha256_of(path), "spec": spec.to_json()}
-        if len(paths) > 1 and _finished(out, wanted):
+        kept = _finished(out, wanted) if len(paths) > 1 else None
+        if kept:
             log.info("kept %s: fitted from the same inputs", out)
-            continue
+            if "rejected" in kept or kept.get("job") != job:
+                continue
         cloud = load_signal(path)
         if cloud["rejected"]:
             record = {"shape_id": shape_id, "rejected": cloud["rejected"], "identity": wanted}
             save_field(out, spec, None, record)
             continue
-        todo.append((shape_id, out, wanted))
+        together.append((shape_id, out, wanted, kept))
         clouds.append(cloud)
-    if not todo:
+    if all(kept for *_, kept in together):
         return
     points, values = training_points(spec, clouds)
     began = time.perf_counter()
-    starts = start.expand(len(todo), -1)
+    starts = start.expand(len(together), -1)
     weights, losses, failed = fit_fields(
         spec, points, values, starts, anchor, settings, stable_seed(seed, "fit"), basis
     )
     seconds = time.perf_counter() - began
     problems, kind = [], kind_of(spec)
-    for i, (shape_id, out, wanted) in enumerate(todo):
+    for i, (shape_id, out, wanted, kept) in enumerate(together):
+        if kept:
+            continue
         if failed[i] >= 0:
             problems.append(f"shape {shape_id} at step {int(failed[i])}")
             continue
@@ -245,7 +274,8 @@ def fit_shapes(
             "template_id": template_id,
             "steps": settings["steps"],
             "loss": float(losses[i]),
-            "seconds": seconds / len(todo),
+            "seconds": seconds / len(together),
+            "job": job,
             "identity": wanted,
             **kind.quality(spec, weights[i], clouds[i], settings["quality_resolution"]),
         }

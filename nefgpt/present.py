@@ -32,7 +32,7 @@ NEEDS = {
     "template": ("sdf", "images"),
     "fit": ("sdf", "images", "template"),
     "weights": ("list_shapes", "shapes", "template", "fit"),
-    "tokens": ("weights",),
+    "tokens": ("template", "weights"),
     "train_gpt": ("tokens",),
     "sample_gpt": ("weights", "tokens", "train_gpt"),
     "sample_gaussian": ("weights",),

@@ -256,14 +256,26 @@ def write_tokens(path: Path, rows: dict[str, list], tokens: np.ndarray, n_codes:
     about = {"n_codes": n_codes, "sequence_length": tokens.shape[1]}
     table = pa.table(columns).replace_schema_metadata({"nefgpt": json.dumps(about)})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def tokenize(
-    weights_path: Path, signal_dir: Path, out_dir: Path, settings: dict, resolution: int
+    weights_path: Path,
+    signal_dir: Path,
+    out_dir: Path,
+    settings: dict,
+    resolution: int,
+    template: Path | None = None,
 ) -> None:
-    """Write `codebook.safetensors`, `tokens.parquet` and `tokens.json` (usage and quality)."""
+    """Write `codebook.safetensors`, `tokens.parquet` and `tokens.json` (usage and quality).
+
+    Parameters
+    ----------
+    template : when given, fields that were not fitted from it raise InputError.
+    """
     fields = weights.read_fields(weights_path)
+    if template is not None:
+        weights.check_template(weights_path, fields, template)
     kind = kind_of(fields.spec)
     measures = [*kind.KEPT, *(f"{name}_quantised" for name in kind.KEPT)]
     old = pq.read_table(weights_path, columns=list(kind.KEPT))
@@ -299,11 +311,11 @@ def tokenize(
 def read_tokens(path: Path) -> np.ndarray:
     """Tokens uint16 [n, L] of a tokens table."""
     try:
-        table = pq.read_table(path, columns=["tokens"])
+        table = pq.read_table(path, columns=["tokens"], page_checksum_verification=True)
         values = table["tokens"].combine_chunks().flatten().to_numpy()
         lengths = set(pc.list_value_length(table["tokens"]).to_pylist())
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise InputError(f"cannot read tokens {path}: {error}; delete it") from error
+        raise InputError(f"cannot read tokens {path}: {error}; delete it and run again") from error
     if len(lengths) != 1:
         raise InputError(f"cannot read tokens {path}: no rows, or of unequal length; delete it")
     return values.reshape(len(table), -1)
@@ -318,10 +330,18 @@ def main() -> None:
     parser.add_argument("--signal-dir", type=Path, required=True)
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--settings", required=True, help="tokens settings, JSON or @file")
+    parser.add_argument("--template", type=Path, help="refuse fields of another template")
     parser.add_argument("--quality-resolution", type=int, default=96)
     args = parser.parse_args()
     settings = cli.json_argument(args.settings)
-    tokenize(args.weights, args.signal_dir, args.out_dir, settings, args.quality_resolution)
+    tokenize(
+        args.weights,
+        args.signal_dir,
+        args.out_dir,
+        settings,
+        args.quality_resolution,
+        args.template,
+    )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ class Sequences:
 def read_split(path: Path) -> tuple[Sequences, Sequences, dict]:
     """Train and val sequences, and the table's metadata with `n_classes` (0 without labels)."""
     try:
-        table = pq.read_table(path, columns=["split", "label", "tokens"])
+        columns = ["split", "label", "tokens"]
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
         about = json.loads(table.schema.metadata[b"nefgpt"])
         length, n_codes = int(about["sequence_length"]), int(about["n_codes"])
         column = table["tokens"].combine_chunks()

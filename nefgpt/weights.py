@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -75,7 +76,10 @@ def write_fields(
 ) -> None:
     """Write rows (shape id, split, label, weights [W], quality) shard by shard."""
     layout, measures = schema(spec, template), quality_columns(spec)
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, layout) as writer:
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, layout, write_page_checksum=True) as writer,
+    ):
         shard: list = []
 
         def flush() -> None:
@@ -101,7 +105,7 @@ def write_fields(
 def read_fields(path: Path) -> Fields:
     """Read a table of fields; raise InputError when it is missing or not one."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         about = json.loads(table.schema.metadata[b"nefgpt"])
         spec = FieldSpec.from_dict(about["field"])
         flat = table["weights"].combine_chunks().flatten().to_numpy()
@@ -116,6 +120,24 @@ def read_fields(path: Path) -> Fields:
         )
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, InputError) as error:
         raise InputError(f"cannot read fields {path}: {error}; delete it and run again") from error
+
+
+def check_template(path: Path, fields: Fields, template: Path) -> None:
+    """Refuse a table of fields that were not fitted from this template.
+
+    Raises
+    ------
+    InputError
+        naming `path`, when its specification or its template is another one.
+    """
+    from nefgpt.fit import load_field
+
+    spec, anchor, _ = load_field(template)
+    if fields.spec != spec or not np.array_equal(fields.template, anchor.numpy()):
+        raise InputError(
+            f"{path} is of another configuration: its fields were not fitted from {template}; "
+            f"rm {shlex.quote(str(path))} and run Snakemake again"
+        )
 
 
 def collect(entries: list, fields_dir: Path, template: Path, out: Path) -> None:

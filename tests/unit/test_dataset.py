@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -66,6 +67,36 @@ def test_equal_names_in_a_folder_get_distinct_ids(tmp_path):
     touch(tmp_path / "a.STL")
     shapes = list_shapes(block(kind="folder", root=str(tmp_path)), Path("r"), 0)
     assert len({shape.shape_id for shape in shapes}) == 22
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x1b[2Jb", "a\udcffb", "a\u202eb", "a{b}"])
+@pytest.mark.parametrize("kind", ["folder", "shapenet"])
+def test_names_that_cannot_be_used_are_refused(tmp_path, name, kind):
+    touch(tmp_path / "000" / name / "model.obj")
+    with pytest.raises(InputError, match=re.escape(ascii(name)[1:-1])):
+        list_shapes(block(kind=kind, root=str(tmp_path)), Path("r"), 0)
+
+
+def test_odd_names_get_ids_of_their_own(tmp_path):
+    odd = ["$(touch x)", "-rf", "a b", "a_b", "'", '"', "`", ";", "template", "Template", "a" * 250]
+    odd += ["..x", "ünï", "*", "x" * 201, "x" * 202]
+    for name in odd:
+        touch(tmp_path / f"{name}.obj")
+    touch(tmp_path / ("d" * 200) / ("e" * 200) / "f.obj")
+    shapes = list_shapes(block(kind="folder", root=str(tmp_path)), Path("r"), 0)
+    ids = [shape.shape_id for shape in shapes]
+    assert len(set(ids)) == len(odd) + 1 == len({shape.path for shape in shapes})
+    for name in ids:
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,219}", name)
+        assert name.lower() != "template"
+
+
+def test_an_id_that_a_suffix_makes_twice_is_refused(tmp_path):
+    tail = hashlib.sha256(b"a b.obj").hexdigest()[:8]
+    for name in ("a b", "a_b", f"a_b-{tail}"):
+        touch(tmp_path / f"{name}.obj")
+    with pytest.raises(InputError, match=f"get one id, a_b-{tail}: rename one"):
+        list_shapes(block(kind="folder", root=str(tmp_path)), Path("r"), 0)
 
 
 def test_split_files(tmp_path):

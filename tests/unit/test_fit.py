@@ -129,15 +129,24 @@ def test_non_finite_fit_names_shape_and_step(clouds, templates, tmp_path, monkey
 def test_killed_pack_refits_only_what_is_missing(clouds, templates, tmp_path, monkeypatch):
     paths = {i: (clouds[i], tmp_path / f"{i}.safetensors") for i in ("e1", "e2", "e3")}
     fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
+    whole = {i: fit.load_field(path)[1] for i, (_, path) in paths.items()}
     paths["e1"][1].unlink()
     paths["e2"][1].write_bytes(paths["e2"][1].read_bytes()[:200])
+    kept = paths["e3"][1].stat().st_ino
     seen = []
     real = fit.fit_fields
     monkeypatch.setattr(fit, "fit_fields", lambda *a: seen.append(len(a[1])) or real(*a))
     fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
-    assert seen == [2], "the broken field and the missing one"
+    assert paths["e3"][1].stat().st_ino == kept
+    for shape_id, (_, path) in paths.items():
+        assert torch.equal(fit.load_field(path)[1], whole[shape_id]), "to the last bit"
+    fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
+    assert seen == [3], "nothing is missing"
+    grown = {**paths, "e4": (clouds["e4"], tmp_path / "e4.safetensors")}
+    fit.fit_shapes(SPEC, grown, settings(steps=5), 0, templates["one"])
+    assert seen == [3, 1], "fields of another pack are not fitted along"
     fit.fit_shapes(SPEC, paths, settings(steps=6), 0, templates["one"])
-    assert seen == [2, 3], "other settings keep nothing"
+    assert seen == [3, 1, 3], "other settings keep nothing"
 
 
 def test_rejected_shape_leaves_an_empty_field(clouds, templates, tmp_path):
@@ -167,6 +176,33 @@ def test_broken_field_is_named(damage, templates, tmp_path):
         path.write_bytes(content.replace(b'\\"octaves\\"', b'\\"octavez\\"'))
     with pytest.raises(InputError, match=r"f\.safetensors|octavez"):
         fit.load_field(path)
+
+
+def test_any_flipped_bit_is_found_or_does_no_harm(tmp_path):
+    path = tmp_path / "f.safetensors"
+    spec = FieldSpec(hidden=(2,))
+    field, record = random_weights(spec, 0), {"shape_id": "a"}
+    fit.save_field(path, spec, field, record, torch.ones(2, spec.n_weights))
+    content, refused = path.read_bytes(), 0
+    bits = range(0, 8 * len(content), 29)
+    for bit in bits:
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            found = fit.load_field(path)
+        except InputError as error:
+            assert "f.safetensors" in str(error) and "to fit it anew: rm -r" in str(error)
+            refused += 1
+        else:
+            assert torch.equal(found[1], field) and (found[0], found[2]) == (spec, record)
+    assert refused > 0.98 * len(bits), "all but those in the name of the checksum"
+
+
+def test_the_advice_refits_packs_too(tmp_path):
+    assert fit.how_to_refit(tmp_path / "a b.x").count("rm -r '") == 1
+    (tmp_path / "packs").mkdir()
+    assert f"rm -r {tmp_path}/f.x {tmp_path}/packs " in fit.how_to_refit(tmp_path / "f.x")
 
 
 def test_command_line(clouds, templates, tmp_path, monkeypatch):

@@ -78,6 +78,31 @@ def test_broken_table_is_named(broken, tmp_path):
         weights.read_fields(path)
 
 
+def test_a_flipped_bit_in_a_page_is_named(tmp_path):
+    path = tmp_path / "w.parquet"
+    made = rows(50)
+    weights.write_fields(path, SPEC, np.zeros(SPEC.n_weights), made)
+    content = bytearray(path.read_bytes())
+    content[content.index(made[7][3][:20].tobytes()) + 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"w\.parquet.*CRC"):
+        weights.read_fields(path)
+
+
+def test_fields_of_another_template_are_named(tmp_path):
+    path, template = tmp_path / "w.parquet", tmp_path / "template.safetensors"
+    anchor = random_weights(SPEC, 0)
+    weights.write_fields(path, SPEC, anchor.numpy(), rows(3))
+    fields = weights.read_fields(path)
+    save_field(template, SPEC, anchor, {})
+    weights.check_template(path, fields, template)
+    other = FieldSpec(hidden=(4, 3), frequency=3.0)
+    for spec, values in ((SPEC, random_weights(SPEC, 1)), (other, anchor)):
+        save_field(template, spec, values, {})
+        with pytest.raises(InputError, match=r"w\.parquet is of another configuration.*; rm "):
+            weights.check_template(path, fields, template)
+
+
 @pytest.mark.parametrize(
     "about", [{"template": None}, {"field": {"hidden": [5]}}, {"field": {"x": 1}}]
 )

@@ -2,10 +2,6 @@
 
 import copy
 import json
-import os
-import random
-import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -17,7 +13,7 @@ import trimesh
 from nefgpt.dataset import split_of
 from nefgpt.procedural import shape_id
 from tests.workflow import test_image_workflow
-from tests.workflow.running import ROOT, TINY, changed, command, snakemake, stale
+from tests.workflow.running import ROOT, TINY, changed, snakemake, stale
 
 RESULTS = Path("results/tiny")
 
@@ -293,29 +289,3 @@ def test_folder_in_packs_with_unusable_meshes(tmp_path):
     config["dataset"]["max_rejected_fraction"] = 0.05
     text = snakemake(tmp_path, config, "all", fails=True)
     assert "2 of 16 inputs cannot be used" in text and "max_rejected_fraction" in text
-
-
-def test_killed_at_any_moment_ends_the_same(run, tmp_path):
-    draw = random.Random(0)
-    for attempt in range(12):
-        limit = draw.uniform(4, 12) if attempt < 4 else 400
-        process = subprocess.Popen(
-            command(tmp_path, TINY, "all"),
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            text, _ = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            snakemake(tmp_path, TINY, "--unlock")
-            continue
-        assert process.returncode == 0, text[-5000:]
-        break
-    expected = (run / RESULTS / "tables/metrics.csv").read_text()
-    assert (tmp_path / RESULTS / "tables/metrics.csv").read_text() == expected
-    assert not list((tmp_path / RESULTS / "fields").glob(".*"))

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import logging
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from snakemake.settings.types import DeploymentMethod
 from nefgpt.config import validate
 from nefgpt.dataset import IMAGE_KINDS, MESHES_PER_PACK, list_shapes, template_shapes
 from nefgpt.errors import InputError
+from nefgpt.io import check_writable, clock_advice, remove_unfinished
 from nefgpt.versions import VERSIONS
 
 # `python` is the one that runs Snakemake, unless the rule's conda environment has its own; it
@@ -29,6 +31,9 @@ shell.prefix(f"set -euo pipefail; {OWN_PYTHON}export PYTHONPATH={shlex.quote(str
 try:
     CONFIG = validate(dict(config))
     RESULTS = f"results/{CONFIG['name']}"
+    # Else Snakemake ends with a traceback, or a job's last words find no place in its log.
+    for folder in (".", RESULTS):
+        check_writable(folder)
     SHAPES = list_shapes(CONFIG["dataset"], Path(RESULTS), CONFIG["seed"])
     TEMPLATE_IDS = (
         [CONFIG["template"]["shape_id"]]
@@ -43,6 +48,7 @@ try:
     if not set(TEMPLATE_IDS) <= {shape.shape_id for shape in SHAPES}:
         raise InputError(f"template.shape_id = {TEMPLATE_IDS[0]!r}: no such shape in the dataset")
 except InputError as error:
+    logging.raiseExceptions = False  # of a log on a full disk, which would bury this message
     raise WorkflowError(str(error))
 
 # The one place where rules differ by the kind of signal.

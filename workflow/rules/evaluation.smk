@@ -78,7 +78,7 @@ rule classifier:
         "../envs/core.yaml"
     threads: 8
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -144,7 +144,7 @@ rule tune:
         "../envs/core.yaml"
     threads: 8
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:

@@ -15,7 +15,7 @@ rule fit_starts:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
@@ -44,7 +44,7 @@ rule regression:
         "../envs/core.yaml"
     threads: 8
     resources:
-        gpu=GPU,
+        gpu=gpu,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:

@@ -1,6 +1,7 @@
 rule tokens:
     input:
         weights=rules.weights.output,
+        template=rules.template.output,
     output:
         codebook=f"{RESULTS}/codebook.safetensors",
         tokens=f"{RESULTS}/tokens.parquet",
@@ -21,7 +22,8 @@ rule tokens:
         ),
         version=version("tokens"),
     shell:
-        "python -m nefgpt.tokenizer --weights {input.weights} {params.options} > {log} 2>&1"
+        "python -m nefgpt.tokenizer --weights {input.weights} --template {input.template}"
+        " {params.options} > {log} 2>&1"
 
 
 rule train_gpt:
