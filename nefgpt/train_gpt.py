@@ -103,10 +103,14 @@ def batch_rows(n_rows: int, batch: int, iteration: int, seed: int) -> np.ndarray
     )
 
 
-def mix(train: Sequences, chosen: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Codes of the chosen rows, a share of them moved on the way to a near train sequence.
+def mix(
+    train: Sequences, chosen: np.ndarray, share: float, n_codes: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Codes of the chosen rows, a share of them moved along the line to a near train sequence.
 
-    The neighbour is of the same class where there are classes.
+    The neighbour is of the same class where there are classes. Moves go both ways, up to 0.7 of
+    the distance towards it and 0.3 away, since moves between sequences alone would shrink the
+    spread of what is learned, and with it the coverage of samples.
 
     Codes are ordered along each coefficient, so that a sequence between two sequences is a
     field between two fields (SMOTE, Chawla et al. 2002, with five neighbours).
@@ -129,8 +133,8 @@ def mix(train: Sequences, chosen: np.ndarray, share: float, rng: np.random.Gener
         near = np.argsort(distance, kind="stable")[1:6]
         if len(near):
             other = others[rng.choice(near)]
-            mixed[i] = np.rint(row + rng.random() * (other - row)).astype(np.int64)
-    return mixed
+            mixed[i] = np.rint(row + rng.uniform(-0.3, 0.7) * (other - row)).astype(np.int64)
+    return mixed.clip(0, n_codes - 1)
 
 
 def prefix_of(labels: np.ndarray | None, n: int, n_codes: int) -> np.ndarray:
@@ -151,7 +155,11 @@ def make_batch(
     size = settings["batch_size"] * settings["accumulate"]
     rng = np.random.default_rng(stable_seed(seed, "batch", iteration))
     chosen = batch_rows(len(train.codes), size, iteration, seed)
-    targets = mix(train, chosen, settings["mix"], rng) if settings["mix"] else train.codes[chosen]
+    targets = (
+        mix(train, chosen, settings["mix"], n_codes, rng)
+        if settings["mix"]
+        else train.codes[chosen]
+    )
     inputs = targets[:, :-1].copy()
     if settings["jitter"]:
         moved = rng.random(inputs.shape) < settings["jitter"]

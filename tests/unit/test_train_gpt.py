@@ -139,9 +139,11 @@ def test_smooth_targets():
 
 
 def test_mixed_sequences_lie_between_near_ones():
-    train = train_gpt.Sequences(np.array([[0, 0], [4, 4], [50, 0]]), None)
-    mixed = train_gpt.mix(train, np.zeros(200, int), 1.0, np.random.default_rng(0))
-    assert (mixed[:, 1] <= 4).all() and mixed.max() <= 50 and len(np.unique(mixed, axis=0)) > 20
+    train = train_gpt.Sequences(np.array([[2, 20], [6, 24], [52, 20]]), None)
+    mixed = train_gpt.mix(train, np.zeros(400, int), 1.0, 60, np.random.default_rng(0))
+    assert mixed[:, 1].min() == 19 and mixed[:, 1].max() == 23, "0.3 away to 0.7 towards [6, 24]"
+    assert mixed[:, 0].min() == 0 and mixed[:, 0].max() == 37, "codes end at 0"
+    assert len(np.unique(mixed, axis=0)) > 20
 
 
 @pytest.mark.parametrize("damage", ["cut", "no val", "token"])
@@ -331,8 +333,8 @@ def test_guidance_of_one_changes_nothing_and_needs_classes(tmp_path):
 def test_mixing_stays_within_a_class():
     codes = np.array([[0, 0], [1, 1], [9, 9], [10, 10]])
     train = train_gpt.Sequences(codes, np.array([0, 1, 0, 1]))
-    mixed = train_gpt.mix(train, np.zeros(300, int), 1.0, np.random.default_rng(0))
-    assert (mixed[:, 0] == mixed[:, 1]).all() and mixed.max() == 9, "never towards [10, 10]"
+    mixed = train_gpt.mix(train, np.zeros(300, int), 1.0, N_CODES, np.random.default_rng(0))
+    assert (mixed[:, 0] == mixed[:, 1]).all() and mixed.max() <= 7, "never towards [10, 10]"
 
 
 def test_labels_on_some_fields_only_are_refused(tmp_path):

@@ -1,10 +1,12 @@
 """Run Snakemake as a user does, and ask what it would run."""
 
 import copy
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -34,9 +36,35 @@ def snakemake(folder: Path, config: dict, *words: str, fails: bool = False) -> s
     return done.stdout
 
 
-def stale(folder: Path, config: dict) -> dict[str, int]:
-    """Jobs per rule that a run would execute."""
-    text = snakemake(folder, config, "--dry-run", "all")
+# A dry run spends most of its time importing Snakemake; these are forked from a process that has.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.workflow", "nefgpt.dataset"])
+
+
+def _dry_run(folder: Path, words: list[str], versions: dict[str, int], output: Path) -> None:
+    with output.open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        os.chdir(folder)
+        sys.path.insert(0, str(ROOT))
+        from snakemake.cli import main
+
+        from nefgpt.versions import VERSIONS
+
+        VERSIONS.update(versions)
+        main(words)
+
+
+def stale(folder: Path, config: dict, versions: dict[str, int] | None = None) -> dict[str, int]:
+    """Jobs per rule that a run would execute, with other versions of some stages' code."""
+    words = command(folder, config, "--dry-run", "all")[3:]
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "output"
+        process = FORKS.Process(target=_dry_run, args=(folder, words, versions or {}, output))
+        process.start()
+        process.join(timeout=300)
+        text = output.read_text()
+    assert process.exitcode == 0, text[-5000:]
     if "Nothing to be done" in text:
         return {}
     table = text.split("Job stats:")[1].split("\n\n")[0]

@@ -12,6 +12,7 @@ import trimesh
 
 from nefgpt.dataset import split_of
 from nefgpt.procedural import shape_id
+from nefgpt.versions import VERSIONS
 from tests.workflow import test_image_workflow
 from tests.workflow.running import ROOT, TINY, changed, snakemake, stale
 
@@ -206,6 +207,39 @@ def test_change_reruns_exactly(key, run):
     for other, its_value in (needed[0] if needed else {}).items():
         config = changed(other, its_value, config)
     assert set(stale(run, config)) == rules
+
+
+# What a change of a stage's code re-runs, once its number in nefgpt/versions.py is raised.
+CHANGED_CODE = {
+    "procedural": SDF | {"procedural"},
+    "sdf": SDF,
+    "inputs": {"shapes"} | DRAWN - {"config"},
+    "template": FIELDS,
+    "fit": FITTED,
+    "weights": FITTED - {"fit"},
+    "tokens": TOKENS,
+    "gpt": GENERATED | {"train_gpt"},
+    "sample": SAMPLES,
+    "extract": SCORED,
+    "evaluate": REAL | SCORED,
+    "present": {"figures", "report"},
+    "images": set(),
+    "classifier": set(),
+    "regression": set(),
+}
+
+
+def test_every_version_is_in_the_table():
+    assert set(CHANGED_CODE) == set(VERSIONS)
+
+
+@pytest.mark.parametrize("stage", CHANGED_CODE)
+def test_changed_code_reruns_exactly(stage, run):
+    """A field of changed code is never mixed with old ones: all of its stage run again."""
+    found = stale(run, TINY, {stage: VERSIONS[stage] + 1})
+    assert set(found) == CHANGED_CODE[stage] - {"config"}
+    if stage == "fit":
+        assert found["fit"] == len(pd.read_parquet(run / RESULTS / "weights.parquet"))
 
 
 def test_how_many_run_again(run):

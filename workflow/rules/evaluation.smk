@@ -1,7 +1,8 @@
+# str(): `ancient` marks the very object that it is given, for all rules that use it.
 rule clouds:
     input:
         shapes=rules.list_shapes.output,
-        checked=ancient(rules.shapes.output.shapes),
+        checked=ancient(str(rules.shapes.output.shapes)),
         signals=lambda wildcards: signals(of_split(wildcards.split)),
     output:
         clouds=f"{RESULTS}/clouds/{{split}}.npy",

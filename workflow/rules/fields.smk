@@ -89,7 +89,7 @@ rule weights:
     input:
         fields=fitted_fields,
         shapes=rules.list_shapes.output,
-        checked=ancient(rules.shapes.output.shapes),
+        checked=ancient(str(rules.shapes.output.shapes)),
         template=rules.template.output,
     output:
         f"{RESULTS}/weights.parquet",
