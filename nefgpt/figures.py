@@ -134,35 +134,19 @@ def load_input(
     """
     if extent is None:
         vertices, faces = render.load_mesh(path)
-        return render.to_field_frame(vertices), faces, (np.zeros(3), 1.0)
+        return vertices, faces, (np.zeros(3), 1.0)
     mesh = meshes.load_mesh(path)
     center, scale = meshes.normalise(mesh.vertices[np.unique(mesh.faces)], extent)
     return (mesh.vertices - center) * scale, np.asarray(mesh.faces), (center, scale)
 
 
-def _load_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    vertices, faces = render.load_mesh(path)
-    return render.to_field_frame(vertices), faces
-
-
 def _load_fields_of(paths: Sequence[str | Path], inputs: list[tuple]) -> list[tuple]:
-    """Meshes of the fields of input meshes, brought from mesh units when they are in those."""
+    """Meshes of the fields of input meshes, which are in mesh units, in their inputs' frame."""
     found = [render.load_mesh(path) for path in paths]
-    moved = [
+    return [
         ((vertices - center) * scale, faces)
         for (vertices, faces), (_, _, (center, scale)) in zip(found, inputs, strict=True)
     ]
-
-    def deviation(candidates: list[tuple]) -> float:
-        pairs = [
-            np.abs([v.min(0) - w.min(0), v.max(0) - w.max(0)]).max()
-            for (v, f), (w, g, _) in zip(candidates, inputs, strict=True)
-            if render.is_valid(v, f) and render.is_valid(w, g)
-        ]
-        return float(np.median(pairs)) if pairs else 0.0
-
-    # One answer for the row: a single bad field may lie anywhere.
-    return min(found, moved, key=deviation)
 
 
 def _draw(fields: list[tuple], inputs: list[tuple], size: int) -> tuple[list, list]:
@@ -211,7 +195,7 @@ def gallery(
     for ax in axes.flat:
         ax.set_axis_off()
     inputs = [load_input(path, extent) for path in nearest if path is not None]
-    above, given = _draw([_load_field(path) for path in samples], inputs, size)
+    above, given = _draw([render.load_mesh(path) for path in samples], inputs, size)
     left = iter(given)
     blank = np.zeros((size, size, 4), dtype=np.uint8)
     below = [blank if path is None else next(left) for path in nearest]

@@ -40,18 +40,6 @@ def is_valid(vertices: np.ndarray, faces: np.ndarray) -> bool:
     return bool(faces.min() >= 0 and faces.max() < len(vertices))
 
 
-def to_field_frame(vertices: np.ndarray, half_extent: float = 0.9) -> np.ndarray:
-    """Vertices as they are when they lie in the field's cube, else centred and scaled into it.
-
-    Input meshes come in any unit; meshes of fields must keep their scale to be comparable.
-    """
-    vertices = np.asarray(vertices, dtype=np.float64)
-    if not len(vertices) or not np.isfinite(vertices).all() or np.abs(vertices).max() <= 1.1:
-        return vertices
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    return (vertices - (low + high) / 2) * (2 * half_extent / (high - low).max())
-
-
 def camera(azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray:
     """Rotation whose rows are the camera's right, up and backward axes.
 
@@ -228,10 +216,3 @@ def common_half_extent(meshes: list[tuple[np.ndarray, np.ndarray]]) -> float:
         return HALF_EXTENT
     # One stray vertex must not shrink the rest of the figure to dots.
     return min(1.04 * max(float(np.abs(v @ camera()[:2].T).max()) for v in shown), 1.6)
-
-
-def render_files(paths: list[str | Path], size: int = 256, **options) -> list[np.ndarray]:
-    """Draw the meshes of files, all in the same scale; see `render`."""
-    meshes = [(to_field_frame(vertices), faces) for vertices, faces in map(load_mesh, paths)]
-    half_extent = common_half_extent(meshes)
-    return [render(*mesh, size, half_extent=half_extent, **options) for mesh in meshes]

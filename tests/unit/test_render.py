@@ -75,22 +75,16 @@ def test_degenerate_and_outside_faces_draw_nothing():
     assert not render.render(far, [[0, 1, 2]], 32)[..., 3].any()
 
 
-def test_field_frame_keeps_fields_and_fits_others():
-    inside = np.array([[0.1, 0.2, 0.3], [-0.9, 0, 0.5]])
-    np.testing.assert_array_equal(render.to_field_frame(inside), inside)
-    fitted = render.to_field_frame(inside * 100 + 7)
-    assert np.abs(fitted).max() == pytest.approx(0.9)
-
-
 def test_unreadable_file_is_invalid(tmp_path):
     path = tmp_path / "broken.ply"
     path.write_bytes(b"not a mesh")
-    (image,) = render.render_files([path], 32)
+    image = render.render(*render.load_mesh(path), 32)
     np.testing.assert_array_equal(image, render.placeholder(32))
 
 
-def test_files_share_one_scale(tmp_path):
-    for name, radius in (("small", 0.2), ("large", 0.8)):
-        trimesh.creation.icosphere(radius=radius).export(tmp_path / f"{name}.ply")
-    small, large = render.render_files([tmp_path / "small.ply", tmp_path / "large.ply"], 64)
+def test_meshes_share_one_scale():
+    spheres = [trimesh.creation.icosphere(radius=radius) for radius in (0.2, 0.8)]
+    both = [(sphere.vertices, sphere.faces) for sphere in spheres]
+    half = render.common_half_extent(both)
+    small, large = (render.render(*mesh, 64, half_extent=half) for mesh in both)
     assert large[..., 3].sum() / small[..., 3].sum() == pytest.approx(16, rel=0.1)

@@ -100,6 +100,11 @@ def gpu(wildcards):
     return int(workflow.non_local_exec or shutil.which("nvidia-smi") is not None)
 
 
+def threads_for(transformer):
+    """Small matrices gain little from a second core, and models can train side by side."""
+    return 8 if transformer["embedding"] > 128 else 1
+
+
 def version(stage):
     return f"{stage} version {VERSIONS[stage]}"
 

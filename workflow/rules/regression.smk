@@ -42,7 +42,7 @@ rule regression:
         f"{RESULTS}/logs/regression.log",
     conda:
         "../envs/core.yaml"
-    threads: 8
+    threads: lambda wildcards: threads_for(REGRESSION)
     resources:
         gpu=gpu,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,

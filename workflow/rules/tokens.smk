@@ -39,7 +39,7 @@ rule train_gpt:
         f"{RESULTS}/benchmarks/train_gpt/{{model}}.tsv"
     conda:
         "../envs/core.yaml"
-    threads: 8
+    threads: lambda wildcards: threads_for(CONFIG["gpt"][wildcards.model])
     resources:
         gpu=gpu,
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
