@@ -104,7 +104,7 @@ def captions(generators: list[tuple[str, str]]) -> list[tuple[str, str]]:
         (
             "accuracy.svg",
             "Share of the images made for each class that a classifier trained on real images "
-            "takes for it; dashes: its accuracy on real test images.",
+            "takes for it.",
         ),
     ]
 

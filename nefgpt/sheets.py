@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nefgpt.errors import InputError
-from nefgpt.figures import COLORS, _grid, _styled
+from nefgpt.figures import _grid, _styled
 
 SHEET_COLUMNS = 20
 _INCHES = 0.62
@@ -143,24 +143,29 @@ def tuning(table: pd.DataFrame) -> Figure:
 
 @_styled
 def class_accuracy(classes: pd.DataFrame, reference: dict[int, float]) -> Figure:
-    """Accuracy of the classifier per class token, a line of dots per row of the ladder.
+    """Heat map of the classifier's accuracy per class, a row for each row of the ladder.
 
     Parameters
     ----------
     classes : frame with `method`, `setting`, `label`, `accuracy %`.
     reference : accuracy on real test images by class.
     """
-    rows = (classes["method"] + " " + classes["setting"]).where(
-        classes["setting"] != "all", classes["method"]
+    rows = classes["method"].where(
+        classes["setting"] == "all", classes["method"] + " " + classes["setting"]
     )
-    names = list(dict.fromkeys(rows))
-    fig, axes = _grid(1, 1, 7.5, 3.6)
+    labels = sorted(reference)
+    table = classes.assign(row=rows).pivot(index="row", columns="label", values="accuracy %")
+    table = table.reindex(index=list(dict.fromkeys(rows)), columns=labels)
+    table = pd.concat([pd.DataFrame([reference], index=["real test images"])[labels], table])
+    fig, axes = _grid(1, 1, 2.4 + 0.55 * len(labels), 0.9 + 0.28 * len(table))
     ax = axes[0, 0]
-    ax.plot(list(reference), list(reference.values()), "k_", ms=18, label="real test images")
-    for i, name in enumerate(names):
-        part = classes[rows == name]
-        x = part["label"] + (i - (len(names) - 1) / 2) * 0.8 / len(names)
-        ax.plot(x, part["accuracy %"], "o", ms=4, color=COLORS[i % len(COLORS)], label=name)
-    ax.set(xlabel="class", ylabel="accuracy %", xticks=sorted(reference), ylim=(None, 102))
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
+    ax.imshow(table.to_numpy(float), cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    for (i, j), value in np.ndenumerate(table.to_numpy(float)):
+        color = "white" if value < 60 else "black"
+        text = f"{value:.0f}" if np.isfinite(value) else ""
+        ax.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
+    ax.set_xticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(table)), table.index)
+    ax.set(xlabel="class", title="Accuracy % of the classifier")
+    ax.grid(False)
     return fig
