@@ -32,7 +32,7 @@ from nefgpt.fit import save_field  # noqa: E402
 log = logging.getLogger(__name__)
 
 SYNSET = "02691156"
-STEPS = ("first", "no-op", "added")
+STEPS = ("dag", "first", "no-op", "added")
 # A process counts what its parent held when it was forked, so that the parent has to be small.
 LAUNCHER = """
 import resource, subprocess, sys
@@ -103,8 +103,8 @@ def run_dag(folder: Path, n_shapes: int, per_job: int, steps: list[str]) -> list
         add_mesh(folder, shape_id)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     config = validate(config)
-    words = ["-s", str(ROOT / "workflow/Snakefile"), "--configfile", "config.yaml"]
-    words += ["--cores", "2", "all"]
+    words = ["all", "-s", str(ROOT / "workflow/Snakefile"), "--configfile", "config.yaml"]
+    words += ["--cores", "2"]
     snakemake = [sys.executable, "-m", "snakemake", *words]
     rows = []
 
@@ -116,6 +116,8 @@ def run_dag(folder: Path, n_shapes: int, per_job: int, steps: list[str]) -> list
         rows.append(row)
         return text
 
+    if "dag" in steps:
+        note("dag", [*snakemake, "--dry-run", "--quiet", "rules", "progress"])
     if "first" in steps:
         note("first", [*snakemake, "--dry-run"])
     if not {"no-op", "added"} & set(steps):
@@ -191,8 +193,9 @@ def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(
         prog="python benchmarks/scale.py",
-        description="Measure time and memory of the DAG (first dry run, no-op on a finished run, "
-        "dry run with one shape added), and of the stages that gather all shapes.",
+        description="Measure time and memory of the DAG (dag: a first dry run that prints totals, "
+        "first: one that prints every job, no-op: a run with nothing to do, added: a dry run with "
+        "one shape more), and of the stages that gather all shapes.",
     )
     parser.add_argument("--shapes", type=int, nargs="*", default=[], help="numbers of shapes")
     parser.add_argument("--per-job", type=int, nargs="+", default=[1, 64], help="fields per job")
