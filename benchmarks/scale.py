@@ -89,7 +89,9 @@ def new_shape(config: dict, n_shapes: int) -> str:
 
 
 def jobs(text: str) -> dict[str, int]:
-    """Jobs per rule that a dry run announces."""
+    """Jobs per rule that a run announces; empty where it was told to be quiet."""
+    if "Nothing to be done" in text:
+        return {"total": 0}
     table = text.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in text else ""
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
 
@@ -139,17 +141,17 @@ def run_aggregation(folder: Path, n_fields: int) -> list[dict]:
     spec = FieldSpec.from_dict(
         validate(yaml.safe_load((ROOT / "config/paper-airplanes.yaml").read_text()))["field"]
     )
-    weights, signals, fields = random_weights(spec, 0), folder / "sdf", folder / "fields"
+    signals, fields = folder / "sdf", folder / "fields"
     signals.mkdir()
     names = shape_ids(n_fields)
     splits = ["val" if i % 10 == 0 else "train" for i in range(n_fields)]
     about = {"n_faces": np.int64(1), "watertight": np.bool_(True), "rejected": np.str_("")}
     about |= {"sign_agreement": np.float32(1), "sha256": np.str_("0" * 64)}
-    save_field(fields / "template.safetensors", spec, weights, {})
-    for name in names:
+    save_field(fields / "template.safetensors", spec, random_weights(spec, 0), {})
+    for i, name in enumerate(names):
         np.savez(signals / f"{name}.npz", source_path=np.str_(f"meshes/{name}.obj"), **about)
         record = {"shape_id": name, "loss": 0.1, "seconds": 1.0}
-        save_field(fields / f"{name}.safetensors", spec, weights, record)
+        save_field(fields / f"{name}.safetensors", spec, random_weights(spec, i), record)
     entries = [[name, split, None] for name, split in zip(names, splits, strict=True)]
     (folder / "shapes.json").write_text(json.dumps(entries))
     commands = {
@@ -176,16 +178,16 @@ def as_table(rows: list[dict]) -> str:
         "|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
-        found = row.get("jobs")
-        cells = (
+        total = row.get("jobs", {}).get("total", "")
+        cells = [
             row["step"],
-            f"{row['shapes']:,}",
+            row["shapes"],
             row.get("per_job", ""),
             row["seconds"],
             row["mb"],
-        )
-        total = "" if found is None else f"{found.get('total', 0):,}"
-        lines.append("| " + " | ".join(map(str, [*cells, total])) + " |")
+            total,
+        ]
+        lines.append(f"| {' | '.join(f'{c:,}' if isinstance(c, int) else str(c) for c in cells)} |")
     return "\n".join(lines)
 
 
