@@ -32,7 +32,7 @@ from nefgpt.fit import save_field  # noqa: E402
 log = logging.getLogger(__name__)
 
 SYNSET = "02691156"
-STEPS = ("dag", "first", "no-op", "added")
+STEPS = ("job", "dag", "first", "no-op", "added")
 # A process counts what its parent held when it was forked, so that the parent has to be small.
 LAUNCHER = """
 import resource, subprocess, sys
@@ -118,6 +118,9 @@ def run_dag(folder: Path, n_shapes: int, per_job: int, steps: list[str]) -> list
         rows.append(row)
         return text
 
+    if "job" in steps:
+        target = f"results/scale/sdf/{shape_ids(1)[0]}.npz"
+        note("job", [sys.executable, "-m", "snakemake", target, *words[1:], "--dry-run"])
     if "dag" in steps:
         note("dag", [*snakemake, "--dry-run", "--quiet", "rules", "progress"])
     if "first" in steps:
@@ -195,9 +198,10 @@ def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(
         prog="python benchmarks/scale.py",
-        description="Measure time and memory of the DAG (dag: a first dry run that prints totals, "
-        "first: one that prints every job, no-op: a run with nothing to do, added: a dry run with "
-        "one shape more), and of the stages that gather all shapes.",
+        description="Measure time and memory of the DAG (job: a dry run of one signal, dag: a "
+        "first dry run that prints totals, first: one that prints every job, no-op: a run with "
+        "nothing to do, added: a dry run with one shape more), and of the stages that gather all "
+        "shapes.",
     )
     parser.add_argument("--shapes", type=int, nargs="*", default=[], help="numbers of shapes")
     parser.add_argument("--per-job", type=int, nargs="+", default=[1, 64], help="fields per job")
