@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ SHAPES_SCHEMA = pa.schema(
         ("rejected", pa.string()),
     ]
 )
+ROWS_PER_SHARD = 4096
 _ABOUT = ("source_path", "sha256", "rejected")
 _OF_MESHES = ("n_faces", "watertight", "sign_agreement")
 
@@ -36,6 +39,8 @@ def collect(
     entries: list, signal_dir: Path, shapes_out: Path, rejected_out: Path, max_fraction: float
 ) -> None:
     """Write `shapes.parquet`, one row per input, and `rejected.tsv`, one per unusable input.
+
+    Rows are written shard by shard: memory holds the entries and the unusable inputs alone.
 
     Parameters
     ----------
@@ -47,32 +52,42 @@ def collect(
         when more than `max_fraction` of the inputs, or all shapes of a split, are unusable;
         rejected.tsv is written first.
     """
-    rows: dict[str, list] = {name: [] for name in SHAPES_SCHEMA.names}
-    for shape_id, split, label in tqdm(entries, desc="shapes", unit="shape", mininterval=1):
-        cloud = load_signal(signal_dir / f"{shape_id}.npz", only=_ABOUT, if_there=_OF_MESHES)
-        rows["shape_id"].append(shape_id)
-        rows["split"].append(split)
-        rows["label"].append(label)
-        for name in _ABOUT + _OF_MESHES:
-            value = cloud.get(name)
-            rows[name].append(value.item() if isinstance(value, np.ndarray) else value)
-    reasons = zip(rows["shape_id"], rows["source_path"], rows["rejected"], strict=True)
-    bad = [[*row[:2], " ".join(row[2].split())] for row in reasons if row[2]]
-    lines = ["\t".join(row) for row in [["shape_id", "source_path", "reason"], *bad]]
-    write_text(rejected_out, "\n".join(lines) + "\n")
-    if len(bad) > max_fraction * len(entries):
-        raise InputError(
-            f"{len(bad)} of {len(entries)} inputs cannot be used, more than "
-            f"dataset.max_rejected_fraction = {max_fraction:g} allows; first: {bad[0][2]}; "
-            f"all reasons are in {rejected_out}"
-        )
-    usable = {s for s, reason in zip(rows["split"], rows["rejected"], strict=True) if not reason}
-    for split in sorted(set(rows["split"]) - usable):
-        raise InputError(f"no input of the {split} split can be used; see {rejected_out}")
+    bad, usable = [], set()
+    rows = _rows(tqdm(entries, desc="shapes", unit="shape", mininterval=1), signal_dir)
+    with (
+        atomic_path(shapes_out) as temporary,
+        pq.ParquetWriter(temporary, SHAPES_SCHEMA) as writer,
+    ):
+        for shard in iter(lambda: list(islice(rows, ROWS_PER_SHARD)), []):
+            writer.write_table(pa.Table.from_pylist(shard, SHAPES_SCHEMA))
+            usable |= {row["split"] for row in shard if not row["rejected"]}
+            bad += [
+                [row["shape_id"], row["source_path"], " ".join(row["rejected"].split())]
+                for row in shard
+                if row["rejected"]
+            ]
+        lines = ["\t".join(row) for row in [["shape_id", "source_path", "reason"], *bad]]
+        write_text(rejected_out, "\n".join(lines) + "\n")
+        if len(bad) > max_fraction * len(entries):
+            raise InputError(
+                f"{len(bad)} of {len(entries)} inputs cannot be used, more than "
+                f"dataset.max_rejected_fraction = {max_fraction:g} allows; first: {bad[0][2]}; "
+                f"all reasons are in {rejected_out}"
+            )
+        for split in sorted({split for _, split, _ in entries} - usable):
+            raise InputError(f"no input of the {split} split can be used; see {rejected_out}")
     if bad:
         log.info("%d of %d inputs left out; see %s", len(bad), len(entries), rejected_out)
-    with atomic_path(shapes_out) as temporary:
-        pq.write_table(pa.table(rows, schema=SHAPES_SCHEMA), temporary)
+
+
+def _rows(entries: Iterable, signal_dir: Path) -> Iterator[dict]:
+    for shape_id, split, label in entries:
+        cloud = load_signal(signal_dir / f"{shape_id}.npz", only=_ABOUT, if_there=_OF_MESHES)
+        row = {"shape_id": shape_id, "split": split, "label": label}
+        for name in _ABOUT + _OF_MESHES:
+            value = cloud.get(name)
+            row[name] = value.item() if isinstance(value, np.ndarray) else value
+        yield row
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 import trimesh
 
-from nefgpt import images
+from nefgpt import images, inputs
 from nefgpt.errors import InputError
 from nefgpt.inputs import collect
 from nefgpt.sdf import prepare
@@ -32,6 +32,18 @@ def test_collect(three, tmp_path):
     assert table[0]["watertight"] and table[0]["sign_agreement"] > 0.99
     lines = rejected.read_text().splitlines()
     assert len(lines) == 2 and lines[1].startswith("c\t") and "c.off" in lines[1]
+
+
+def test_rows_are_written_in_shards(three, tmp_path, monkeypatch):
+    whole, sharded = tmp_path / "whole.parquet", tmp_path / "sharded.parquet"
+    collect(three, tmp_path, whole, tmp_path / "whole.tsv", max_fraction=0.5)
+    monkeypatch.setattr(inputs, "ROWS_PER_SHARD", 2)
+    collect(three, tmp_path, sharded, tmp_path / "sharded.tsv", max_fraction=0.5)
+    stored = pq.ParquetFile(sharded).metadata
+    assert [stored.row_group(i).num_rows for i in range(stored.num_row_groups)] == [2, 1]
+    # Frames, for which the broken mesh's NaN equals itself.
+    assert pq.read_table(sharded).to_pandas().equals(pq.read_table(whole).to_pandas())
+    assert (tmp_path / "sharded.tsv").read_text() == (tmp_path / "whole.tsv").read_text()
 
 
 def test_too_many_rejected_stop_the_run(three, tmp_path):

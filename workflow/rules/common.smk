@@ -62,7 +62,11 @@ SHAPE_LIST_HASH = hashlib.sha256(
     json.dumps([[shape.shape_id, shape.split, shape.label] for shape in SHAPES]).encode()
 ).hexdigest()
 BY_ID = {shape.shape_id: shape for shape in SHAPES}
+IN_PACK = {}
+for shape in SHAPES:
+    IN_PACK.setdefault(shape.pack, {})[shape.shape_id] = shape.path
 FITTED = [shape.shape_id for shape in SHAPES if shape.split in ("train", "val")]
+HERE_GPU = shutil.which("nvidia-smi") is not None
 PER_JOB = CONFIG["fit"]["fields_per_job"]
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
@@ -97,7 +101,7 @@ def options(**values):
 
 def gpu(wildcards):
     """One GPU on a cluster, whose login node need not have any; here, one if there is any."""
-    return int(workflow.non_local_exec or shutil.which("nvidia-smi") is not None)
+    return int(workflow.non_local_exec or HERE_GPU)
 
 
 def threads_for(transformer):

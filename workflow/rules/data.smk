@@ -87,7 +87,7 @@ rule images:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         options=lambda wildcards: options(
-            sources={s.shape_id: s.path for s in SHAPES if s.pack == int(wildcards.pack)},
+            sources=IN_PACK[int(wildcards.pack)],
             out_dir=SIGNALS,
         ),
         version=version("images"),
@@ -99,7 +99,8 @@ rule images:
 rule shapes:
     input:
         shapes=rules.list_shapes.output,
-        signals=signals([shape.shape_id for shape in SHAPES]),
+        # A function: of a plain list Snakemake hashes all paths once for every path.
+        signals=lambda wildcards: signals(BY_ID),
     output:
         shapes=f"{RESULTS}/shapes.parquet",
     log:
