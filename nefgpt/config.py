@@ -140,7 +140,8 @@ class Template(Optimiser):
 class Fit(Optimiser):
     """The fit of every field."""
 
-    fields_per_job: Positive = 1
+    # A pack's ids are one argument of a shell command, which ends at 128 KiB.
+    fields_per_job: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class Tokens(Block):
