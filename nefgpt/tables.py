@@ -76,7 +76,7 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
 def _number(metric: str, value: float) -> str:
     if not np.isfinite(value):
         return "" if np.isnan(value) else "inf"
-    if metric == "MMD x100":
+    if metric in ("MMD x100", "cross-entropy"):
         return f"{value:.2f}"
     return f"{value:.1f}" if metric in HEADINGS else f"{value:.4g}"
 
