@@ -55,12 +55,14 @@ def _dry_run(folder: Path, words: list[str], versions: dict[str, int], output: P
         main(words)
 
 
-def stale(folder: Path, config: dict, versions: dict[str, int] | None = None) -> dict[str, int]:
+def stale(
+    folder: Path, config: dict, *words: str, versions: dict[str, int] | None = None
+) -> dict[str, int]:
     """Jobs per rule that a run would execute, with other versions of some stages' code."""
-    words = command(folder, config, "--dry-run", "all")[3:]
+    given = command(folder, config, "--dry-run", *words, "all")[3:]
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "output"
-        process = FORKS.Process(target=_dry_run, args=(folder, words, versions or {}, output))
+        process = FORKS.Process(target=_dry_run, args=(folder, given, versions or {}, output))
         process.start()
         process.join(timeout=300)
         text = output.read_text()

@@ -236,7 +236,7 @@ def test_every_version_is_in_the_table():
 @pytest.mark.parametrize("stage", CHANGED_CODE)
 def test_changed_code_reruns_exactly(stage, run):
     """A field of changed code is never mixed with old ones: all of its stage run again."""
-    found = stale(run, TINY, {stage: VERSIONS[stage] + 1})
+    found = stale(run, TINY, versions={stage: VERSIONS[stage] + 1})
     assert set(found) == CHANGED_CODE[stage] - {"config"}
     if stage == "fit":
         assert found["fit"] == len(pd.read_parquet(run / RESULTS / "weights.parquet"))
@@ -257,6 +257,11 @@ def test_nothing_to_do(run):
     reordered["seed"] = 0  # the default, said aloud
     assert stale(run, reordered) == {}
     assert time.monotonic() - began < 60
+
+
+def test_threads_and_resources_rerun_nothing(run):
+    words = ["--set-threads", "train_gpt=1", "--set-resources", "sdf:mem_mb=999", "fit:runtime=9"]
+    assert stale(run, TINY, *words, "--") == {}
 
 
 def test_new_setting_samples_only_itself(run):
