@@ -132,7 +132,9 @@ def test_whole_run_through_faults(cluster, tmp_path):
         on_gpu = names[job["JobId"]] in gpu_rules()
         assert job.get("TresPerJob") == ("gres:gpu:a100:1" if on_gpu else None), job
         assert job["Partition"] == ("gpu" if on_gpu else "compute"), job
-    assert gpu_rules() - set(names.values()) == {"fit"}
+    # Rules of packs of one, of labels, and of the optional experiments.
+    unused = {"fit", "classifier", "tune", "fit_starts", "regression"}
+    assert gpu_rules() - set(names.values()) == unused
 
     failed = {names[job["JobId"]]: job for job in done if job["JobState"] != "COMPLETED"}
     assert set(failed) == {"sdf", "weights", "clouds"}
