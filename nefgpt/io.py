@@ -51,11 +51,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except InputError:
         raise
     except Exception as error:
-        # Some writers hide the system's reason behind an exception of their own.
-        if isinstance(error, OSError):
+        # Some writers hide the system's reason behind an exception of their own; numpy's OSError
+        # only counts bytes.
+        if isinstance(error, OSError) and (error.errno or "errno" in str(error)):
             reason = str(error)
         elif shutil.disk_usage(path.parent).free < NEARLY_FULL:
             reason = "the disk is full"
+        elif isinstance(error, OSError):
+            reason = str(error)
         else:
             raise
         raise InputError(

@@ -34,6 +34,11 @@ def test_writers_that_hide_the_reason(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"cannot write .*x\.pt: the disk is full"):
         failing(tmp_path / "x.pt", RuntimeError("unexpected pos 64 vs 0"))
     assert not list(tmp_path.iterdir())
+    with (
+        pytest.raises(InputError, match=r"cannot write .*x\.npy: the disk is full"),
+        io.atomic_path(tmp_path / "x.npy"),
+    ):
+        raise OSError("8192 requested and 4096 written")  # as numpy says it
 
 
 def test_only_unfinished_files_are_removed(tmp_path):
