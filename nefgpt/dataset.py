@@ -226,10 +226,8 @@ def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
         listed = _split_lists(dataset["split_files"])
         splits = {name: listed[name] for name in paths if name in listed}
     else:
-        splits = {
-            name: published.get(name) or split_of(name, _shares(dataset["split"], published), seed)
-            for name in paths
-        }
+        shares = _shares(dataset["split"], published)
+        splits = {name: published.get(name) or split_of(name, shares, seed) for name in paths}
     shapes = [
         Shape(name, str(paths[name]), splits[name], packs.get(name), labels.get(name))
         for name in sorted(splits)

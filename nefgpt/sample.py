@@ -11,6 +11,7 @@ import numpy as np
 
 from nefgpt import cli, weights
 from nefgpt.errors import InputError
+from nefgpt.gpt import GPT
 from nefgpt.io import stable_seed
 from nefgpt.tokenizer import Tokenizer, load_tokenizer, read_tokens, write_tokens
 
@@ -65,21 +66,22 @@ def gaussian_samples(
 
 
 def gpt_samples(
-    gpt: Path, tokenizer: Tokenizer, settings: dict, n: int, seed: int
+    model: GPT, about: dict, tokenizer: Tokenizer, settings: dict, n: int, seed: int
 ) -> tuple[np.ndarray, list[int | None]]:
     """Token sequences uint16 [n, L] of a trained GPT and the classes they were asked for.
 
     Parameters
     ----------
+    model, about : what `nefgpt.generate.load_gpt` read.
     settings : top_k, top_p, temperature, guidance, batch_size.
     """
-    from nefgpt.generate import generate, load_gpt
+    from nefgpt.generate import generate
     from nefgpt.train_gpt import prefix_of
 
-    model, about = load_gpt(gpt)
     n_codes = len(tokenizer.codes)
-    labels = classes_of(n, about["n_classes"])
-    asked = np.array(labels) if about["n_classes"] else None
+    n_classes = about.get("n_classes", 0)  # models of releases before class tokens have none
+    labels = classes_of(n, n_classes)
+    asked = np.array(labels) if n_classes else None
     prefix = prefix_of(asked, n, n_codes)
     tokens = generate(
         model, n, tokenizer.sequence_length, n_codes, seed=seed, prefix=prefix, **settings
@@ -134,7 +136,9 @@ def main() -> None:
     elif args.method == "gpt":
         tokenizer = load_tokenizer(args.codebook)
         settings = {name: settings[name] for name in sampling}
-        tokens, labels = gpt_samples(args.gpt, tokenizer, settings, n, args.seed)
+        from nefgpt.generate import load_gpt
+
+        tokens, labels = gpt_samples(*load_gpt(args.gpt), tokenizer, settings, n, args.seed)
         rows = {"shape_id": ids, "split": ["sample"] * n, "label": labels}
         write_tokens(args.out_dir / "tokens.parquet", rows, tokens, len(tokenizer.codes))
         made = tokenizer.decode(tokens)

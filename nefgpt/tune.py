@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nefgpt import cli, weights
 from nefgpt.extract import decode_all
+from nefgpt.generate import load_gpt
 from nefgpt.io import read_clouds, write_text
 from nefgpt.metrics import class_scores, set_metrics
 from nefgpt.sample import gpt_samples
@@ -26,7 +27,7 @@ def tune(args: argparse.Namespace, settings: dict, extract: dict) -> pd.DataFram
     """One row per setting of the grid: `KEYS`, then its metrics."""
     source = weights.read_fields(args.weights)
     tokenizer, kind = load_tokenizer(args.codebook), kind_of(source.spec)
-    reference = read_clouds(args.reference)
+    reference, gpt = read_clouds(args.reference), load_gpt(args.gpt)
     n = min(settings["n_samples"], len(reference))
     known = kind.distances(reference)
     grid = list(itertools.product(*(settings[key] for key in KEYS)))
@@ -34,7 +35,7 @@ def tune(args: argparse.Namespace, settings: dict, extract: dict) -> pd.DataFram
     for values in tqdm(grid, desc="settings", unit="setting"):
         chosen = dict(zip(KEYS, values, strict=True))
         sampling = chosen | {"batch_size": args.batch_size}
-        tokens, labels = gpt_samples(args.gpt, tokenizer, sampling, n, args.seed)
+        tokens, labels = gpt_samples(*gpt, tokenizer, sampling, n, args.seed)
         made = dataclasses.replace(
             source,
             shape_ids=[f"sample-{i}" for i in range(n)],

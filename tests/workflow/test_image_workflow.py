@@ -161,7 +161,7 @@ STALE = {
             "quality_resolution": 25,
         }.items()
     },
-    "extract.resolution": (25, DRAWN | {"extract", "score", "tables", "tune"}),
+    "extract.resolution": (25, DRAWN),
 }
 NOT_COMPARED = {"tuning.model": "there is one model"}
 

@@ -56,6 +56,7 @@ KIND = "images" if CONFIG["dataset"]["kind"] in IMAGE_KINDS else "shapes"
 SIGNALS = f"{RESULTS}/images" if KIND == "images" else f"{RESULTS}/sdf"
 DECODED = "images" if KIND == "images" else "meshes"
 REAL = f"train-{DECODED}"
+EXTRACT = CONFIG["extract"] if KIND == "shapes" else {}  # images are rendered, not extracted
 LABELLED = all(shape.label is not None for shape in SHAPES)
 
 SHAPE_LIST_HASH = hashlib.sha256(

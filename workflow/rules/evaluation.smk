@@ -151,7 +151,7 @@ rule tune:
     params:
         options=lambda wildcards: options(
             settings=CONFIG["tuning"],
-            extract=CONFIG["extract"],
+            extract=EXTRACT,
             seed=CONFIG["seed"],
             batch_size=CONFIG["sampling"]["batch_size"],
             gpt=f"{RESULTS}/gpt/{CONFIG['tuning']['model']}",
