@@ -10,7 +10,6 @@ import json
 import math
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -148,21 +147,14 @@ def encode(spec: FieldSpec, points: Tensor) -> Tensor:
     return torch.cat(parts, dim=-1)
 
 
-def apply_layers(spec: FieldSpec, weights: Tensor, hidden: Tensor, first: int = 0) -> Tensor:
-    """Run the layers from number `first` on.
-
-    Parameters
-    ----------
-    weights : float32 [F, W].
-    hidden : [F, N, fan_in of layer `first`] inputs to that layer.
-
-    Returns
-    -------
-    Tensor [F, N]
-    """
+def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
+    """Values [F, N] of fields `weights` [F, W] at points [N, in_dim] or [F, N, in_dim]."""
+    hidden = encode(spec, points)
+    if hidden.dim() == 2:
+        hidden = hidden.expand(weights.shape[0], -1, -1)
     tensors = unflatten(spec, weights)
     activation = _ACTIVATIONS[spec.activation]
-    for i in range(first, len(spec.hidden) + 1):
+    for i in range(len(spec.hidden) + 1):
         matrix = tensors[f"layers.{i}.weight"].transpose(-1, -2)  # [F, in, out]
         bias = tensors.get(f"layers.{i}.bias")
         if bias is None:
@@ -172,47 +164,6 @@ def apply_layers(spec: FieldSpec, weights: Tensor, hidden: Tensor, first: int = 
         if i < len(spec.hidden):
             hidden = activation(hidden)
     return _OUTPUTS[spec.output_activation](hidden.squeeze(-1))
-
-
-def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
-    """Values [F, N] of fields `weights` [F, W] at points [N, in_dim] or [F, N, in_dim]."""
-    encoded = encode(spec, points)
-    if encoded.dim() == 2:
-        encoded = encoded.expand(weights.shape[0], -1, -1)
-    return apply_layers(spec, weights, encoded)
-
-
-def evaluate_grid(spec: FieldSpec, weights: Tensor, resolution: int) -> np.ndarray:
-    """Values of one field on the corner-exact grid over [-0.5, 0.5]^3.
-
-    The encoding acts on each coordinate alone, so the first layer is a sum of three per-axis
-    tables; the rest runs in slabs that stay in cache.
-
-    Parameters
-    ----------
-    weights : float32 [W].
-    resolution : samples per axis; the first lies at -0.5, the last at 0.5.
-
-    Returns
-    -------
-    float32 [resolution, resolution, resolution], indexed x, y, z.
-    """
-    axis = torch.linspace(-0.5, 0.5, resolution)
-    tensors = unflatten(spec, weights)
-    matrix, bias = tensors["layers.0.weight"], tensors["layers.0.bias"]
-    columns = encode(spec, axis[:, None].expand(-1, 3))  # [R, n_inputs]
-    tables = [columns[:, d::3] @ matrix[:, d::3].T for d in range(3)]  # [R, width] each
-    activation = _ACTIVATIONS[spec.activation]
-    values = torch.zeros(resolution, resolution, resolution)
-    rows = max(1, 4096 // resolution)
-    plane = tables[1][:, None, :] + tables[2][None, :, :] + bias  # [R, R, width]
-    with torch.inference_mode():
-        for x in range(resolution):
-            for y in range(0, resolution, rows):
-                chunk = (plane[y : y + rows] + tables[0][x]).reshape(1, -1, matrix.shape[0])
-                result = apply_layers(spec, weights[None], activation(chunk), first=1)
-                values[x, y : y + rows] = result.reshape(-1, resolution)
-    return values.numpy()
 
 
 def random_weights(spec: FieldSpec, seed: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Fit fields to signals sampled at points, every one from the template.
 
-`fit_fields` fits any number of fields as one stacked problem; a job with one field runs the
-same code as a pack of many.
+`fit_fields` fits any number of fields together; a job with one field runs the same code as a
+pack of many.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import logging
 import shlex
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from nefgpt.signals import kind_of
 from nefgpt.versions import VERSIONS
 
 log = logging.getLogger(__name__)
+
+_CHECK_EVERY = 50  # steps between looks for fields that are done
+_AT_ONCE = 16  # fields that a CPU fits together; then they are written
 
 
 def device() -> torch.device:
@@ -46,6 +50,56 @@ def draw_points(n_points: int, n: int, generator: torch.Generator) -> Tensor:
     return torch.randint(n_points, (n,), generator=generator)
 
 
+def loss_and_gradient(
+    spec: FieldSpec,
+    free: Tensor,
+    anchor: Tensor,
+    basis: Tensor | None,
+    points: Tensor,
+    target: Tensor,
+    rows: Tensor,
+    chosen: Tensor,
+    loss: str,
+) -> tuple[Tensor, Tensor]:
+    """Losses [F] of fields and their gradients: one batched problem on a GPU, fused on a CPU.
+
+    The parameters are those of `nefgpt.fused.gradients`, as tensors on one device.
+    """
+    if not free.is_cuda:
+        from nefgpt import fused  # its compiler is not needed elsewhere
+
+        arrays = [
+            None if tensor is None else np.ascontiguousarray(tensor.numpy())
+            for tensor in (free, anchor, basis, points, target, rows, chosen)
+        ]
+        losses, gradient = fused.gradients(spec, *arrays, loss)
+        return torch.from_numpy(losses), torch.from_numpy(gradient)
+    free = free.detach().requires_grad_(True)
+    weights = free if basis is None else anchor + free @ basis
+    seen = rows[:, None], chosen
+    error = evaluate(spec, weights, points[seen]) - target[seen]
+    losses = (error.abs() if loss == "l1" else error.square()).mean(dim=1)
+    (gradient,) = torch.autograd.grad(losses.sum(), free)
+    return losses.detach(), gradient
+
+
+class Fitted(NamedTuple):
+    """Fits of F fields.
+
+    Attributes
+    ----------
+    weights : float32 [F, W].
+    losses : float32 [F], the training loss at the last step.
+    failed : int64 [F], the step at which the fit turned non-finite; -1 when it did not.
+    steps : int64 [F], how many were taken.
+    """
+
+    weights: Tensor
+    losses: Tensor
+    failed: Tensor
+    steps: Tensor
+
+
 def fit_fields(
     spec: FieldSpec,
     points: Tensor,
@@ -56,11 +110,12 @@ def fit_fields(
     seed: int,
     basis: Tensor | None = None,
     progress: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Fitted:
     """Fit F fields simultaneously with Adam, all weights or their coefficients in a basis.
 
     Every field sees the same point numbers at the same step, so that fields of similar shapes
-    take similar paths (DESIGN.md, section 7).
+    take similar paths (DESIGN.md, section 7). On a CPU a field's result does not depend on the
+    others; on a GPU its last bits may.
 
     Parameters
     ----------
@@ -69,68 +124,89 @@ def fit_fields(
     start : float32 [F, W] initial weights, or [F, k] initial coefficients.
     anchor : float32 [W]: the template. `settings["pull"]` draws weights towards it, coefficients
         towards zero.
-    settings : steps, points_per_step, learning_rate, loss ("l1" | "mse"), pull, schedule
-        ("cosine" | "plateau"), averaging.
+    settings : steps, points_per_step, learning_rate, loss ("l1" | "mse"), pull, averaging, and
+        schedule: "cosine" takes all steps; "plateau" halves a field's rate when its loss stalls,
+        and the field is done when it stalls at a thousandth of the first rate.
     seed : of the point order.
     basis : float32 [k, W]; the fields are then anchor + coefficients @ basis.
-
-    Returns
-    -------
-    weights [F, W], final training loss [F], first non-finite step [F] (-1 when none).
     """
     where = device()
     n_fields, n_points = values.shape
     points, target = points.to(where), spec.target_of(values).to(where)
-    free = start.to(where).clone().requires_grad_(True)  # [F, W] or [F, k]
     anchor = anchor.to(where)
     basis = None if basis is None else basis.to(where)
     origin = anchor if basis is None else torch.zeros_like(basis[:, 0])
-    mean, square = torch.zeros_like(free), torch.zeros_like(free)
-    average = free.detach().clone()
-    rate = torch.full((n_fields, 1), float(settings["learning_rate"]), device=where)
-    smoothed = torch.full((n_fields,), float("nan"), device=where)
-    best = torch.full((n_fields,), float("inf"), device=where)
-    since_best = torch.zeros(n_fields, device=where)
-    failed = torch.full((n_fields,), -1, device=where)
+    free = start.to(where).clone()  # [F, W] or [F, k]
+    # What follows is of the fields that are still being fitted; `rows` says which they are.
+    now = {
+        "rows": torch.arange(n_fields, device=where),
+        "free": free,
+        "mean": torch.zeros_like(free),
+        "square": torch.zeros_like(free),
+        "average": free.clone(),
+        "rate": torch.full((n_fields, 1), float(settings["learning_rate"]), device=where),
+        "smoothed": torch.full((n_fields,), float("nan"), device=where),
+        "best": torch.full((n_fields,), float("inf"), device=where),
+        "stalled": torch.zeros(n_fields, device=where),
+        "loss": torch.full((n_fields,), float("nan"), device=where),
+        "failed": torch.full((n_fields,), -1, device=where),
+        "done": torch.zeros(n_fields, dtype=torch.bool, device=where),
+    }
+    found = {name: now[name].clone() for name in ("free", "average", "loss", "failed")}
+    taken = torch.zeros(n_fields, dtype=torch.long, device=where)
     steps, pull = int(settings["steps"]), float(settings["pull"])
+    least_rate = float(settings["learning_rate"]) / 1000
     generator = torch.Generator().manual_seed(seed)
     decay = float(settings["averaging"])
     for step in tqdm(range(steps), desc="fit", unit="step", disable=not progress, mininterval=1):
         chosen = draw_points(n_points, settings["points_per_step"], generator).to(where)
-        weights = free if basis is None else anchor + free @ basis
-        error = evaluate(spec, weights, points[:, chosen]) - target[:, chosen]
-        loss = (error.abs() if settings["loss"] == "l1" else error.square()).mean(dim=1)  # [F]
-        total = loss.sum()
+        loss, gradient = loss_and_gradient(
+            spec, now["free"], anchor, basis, points, target, now["rows"], chosen, settings["loss"]
+        )
         if pull:
-            total = total + pull * (free - origin).square().sum()
-        (gradient,) = torch.autograd.grad(total, free)
-        with torch.no_grad():
-            loss = loss.detach()
-            finite = torch.isfinite(loss) & torch.isfinite(gradient).all(dim=1)
-            failed = torch.where((failed < 0) & ~finite, step, failed)
-            # A failed field stands still, and its neighbours never see it.
-            gradient = torch.where((failed < 0)[:, None], gradient, 0.0)
-            mean.lerp_(gradient, 0.1)
-            square.lerp_(gradient.square(), 0.001)
-            if settings["schedule"] == "cosine":
-                current = rate * cosine(step, steps)
-            else:
-                smoothed = torch.where(smoothed.isnan(), loss, smoothed.lerp(loss, 0.02))
-                better = smoothed < best * 0.999
-                best = torch.where(better, smoothed, best)
-                since_best = torch.where(better, 0.0, since_best + 1)
-                rate = torch.where((since_best > 200)[:, None], (rate * 0.5).clamp_min(1e-5), rate)
-                since_best = torch.where(since_best > 200, 0.0, since_best)
-                current = rate
-            corrected = mean / (1 - 0.9 ** (step + 1))
-            scale = (square / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-8)
-            free -= current * corrected / scale
-            if decay:
-                average = free.detach().clone() if step == 0 else average.lerp(free, 1 - decay)
-    with torch.no_grad():
-        result = average if decay else free.detach()
-        result = result if basis is None else anchor + result @ basis
-    return result.cpu(), loss.cpu(), failed.cpu()
+            gradient += 2 * pull * (now["free"] - origin)
+        finite = torch.isfinite(loss + gradient.sum(dim=1))
+        now["failed"] = torch.where((now["failed"] < 0) & ~finite, step, now["failed"])
+        # A failed field stands still, and its neighbours never see it.
+        gradient = torch.where((now["failed"] < 0)[:, None], gradient, 0.0)
+        now["mean"].lerp_(gradient, 0.1)
+        now["square"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        if settings["schedule"] == "cosine":
+            rate = now["rate"] * cosine(step, steps)
+        else:
+            rate = now["rate"]
+            _watch(now, loss, least_rate)
+        scale = now["square"].sqrt().mul_((1 - 0.999 ** (step + 1)) ** -0.5).add_(1e-8)
+        now["free"] -= rate / (1 - 0.9 ** (step + 1)) * now["mean"] / scale
+        if decay:
+            now["average"].lerp_(now["free"], 1 if step == 0 else 1 - decay)
+        now["loss"] = loss
+        if step % _CHECK_EVERY == _CHECK_EVERY - 1 or step == steps - 1:
+            for name, result in found.items():
+                result[now["rows"]] = now[name]
+            taken[now["rows"]] = step + 1
+            going_on = (now["failed"] < 0) & ~now["done"]
+            if not going_on.all():  # the only place where the host waits for a GPU
+                now = {name: value[going_on] for name, value in now.items()}
+            if not len(now["rows"]):
+                break
+    result = found["average"] if decay else found["free"]
+    if basis is not None:  # row by row: a product of all may round otherwise for other F
+        result = torch.stack([anchor + row @ basis for row in result])
+    return Fitted(result.cpu(), found["loss"].cpu(), found["failed"].cpu(), taken.cpu())
+
+
+def _watch(now: dict[str, Tensor], loss: Tensor, least_rate: float) -> None:
+    """Halve the rate of every field whose smoothed loss has not improved for 200 steps."""
+    smoothed = torch.where(now["smoothed"].isnan(), loss, now["smoothed"].lerp(loss, 0.02))
+    better = smoothed < now["best"] * 0.999
+    now["smoothed"], now["best"] = smoothed, torch.where(better, smoothed, now["best"])
+    now["stalled"] = torch.where(better, 0.0, now["stalled"] + 1)
+    stalls = now["stalled"] > 200
+    now["done"] |= stalls & (now["rate"][:, 0] <= least_rate)
+    halved = (now["rate"] * 0.5).clamp_min(least_rate)
+    now["rate"] = torch.where(stalls[:, None], halved, now["rate"])
+    now["stalled"] = torch.where(stalls, 0.0, now["stalled"])
 
 
 def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
@@ -221,7 +297,7 @@ def fit_shapes(
 
     With a basis in the template, the fields' coefficients in it are fitted; else all weights,
     from the template's. Fields that an earlier, killed job finished from the same inputs are
-    kept, yet fitted along: the last bits of a field depend on how many are fitted with it.
+    kept as they are.
 
     Raises
     ------
@@ -233,59 +309,71 @@ def fit_shapes(
     template_spec, anchor, basis = load_template(template)
     if template_spec != spec:
         raise InputError(f"{template} was fitted with another field specification; rerun it")
-    start = anchor if basis is None else torch.zeros(len(basis))
-    template_id = sha256_of(template)
     identity = {"version": VERSIONS["fit"], "settings": settings, "seed": seed}
-    identity["template"] = template_id
-    job = f"{stable_seed(*paths):x}"
-    together, clouds = [], []
+    identity |= {"template": sha256_of(template), "spec": spec.to_json()}
+    missing = {}
     for shape_id, (path, out) in paths.items():
-        wanted = {**identity, "signal": sha256_of(path), "spec": spec.to_json()}
-        kept = _finished(out, wanted) if len(paths) > 1 else None
-        if kept:
+        wanted = {**identity, "signal": sha256_of(path)}
+        if len(paths) > 1 and _finished(out, wanted):
             log.info("kept %s: fitted from the same inputs", out)
-            if "rejected" in kept or kept.get("job") != job:
-                continue
-        cloud = load_signal(path)
-        if cloud["rejected"]:
-            record = {"shape_id": shape_id, "rejected": cloud["rejected"], "identity": wanted}
-            save_field(out, spec, None, record)
-            continue
-        together.append((shape_id, out, wanted, kept))
-        clouds.append(cloud)
-    if all(kept for *_, kept in together):
-        return
-    points, values = training_points(spec, clouds)
-    began = time.perf_counter()
-    starts = start.expand(len(together), -1)
-    weights, losses, failed = fit_fields(
-        spec, points, values, starts, anchor, settings, stable_seed(seed, "fit"), basis
-    )
-    seconds = time.perf_counter() - began
-    problems, kind = [], kind_of(spec)
-    for i, (shape_id, out, wanted, kept) in enumerate(together):
-        if kept:
-            continue
-        if failed[i] >= 0:
-            problems.append(f"shape {shape_id} at step {int(failed[i])}")
-            continue
-        record = {
-            "shape_id": shape_id,
-            "template_id": template_id,
-            "steps": settings["steps"],
-            "loss": float(losses[i]),
-            "seconds": seconds / len(together),
-            "job": job,
-            "identity": wanted,
-            **kind.quality(spec, weights[i], clouds[i], settings["quality_resolution"]),
-        }
-        save_field(out, spec, weights[i], record)
-        measures = ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY)
-        log.info("%s: %s", shape_id, measures)
+        else:
+            missing[shape_id] = wanted
+    at_once = len(missing) if device().type == "cuda" else _AT_ONCE
+    problems: list[str] = []
+    ids = list(missing)
+    for begin in range(0, len(ids), at_once or 1):
+        some = {i: (*paths[i], missing[i]) for i in ids[begin : begin + at_once]}
+        problems += _fit_and_save(spec, some, anchor, basis, settings, stable_seed(seed, "fit"))
     if problems:
         raise InputError(
             f"the fit turned non-finite: {', '.join(problems)}; lower fit.learning_rate"
         )
+
+
+def _fit_and_save(
+    spec: FieldSpec,
+    shapes: dict[str, tuple[Path, Path, dict]],
+    anchor: Tensor,
+    basis: Tensor | None,
+    settings: dict,
+    seed: int,
+) -> list[str]:
+    """Fit shapes, ids to (point cloud, field, identity), together; say which failed, and when."""
+    clouds = {}
+    for shape_id, (path, out, identity) in shapes.items():
+        cloud = load_signal(path)
+        if cloud["rejected"]:
+            record = {"shape_id": shape_id, "rejected": cloud["rejected"], "identity": identity}
+            save_field(out, spec, None, record)
+        else:
+            clouds[shape_id] = cloud
+    if not clouds:
+        return []
+    points, values = training_points(spec, list(clouds.values()))
+    began = time.perf_counter()
+    start = anchor if basis is None else torch.zeros(len(basis))
+    start = start.expand(len(clouds), -1)
+    fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis)
+    seconds = time.perf_counter() - began
+    problems, kind = [], kind_of(spec)
+    for i, (shape_id, cloud) in enumerate(clouds.items()):
+        _, out, identity = shapes[shape_id]
+        if fitted.failed[i] >= 0:
+            problems.append(f"shape {shape_id} at step {int(fitted.failed[i])}")
+            continue
+        record = {
+            "shape_id": shape_id,
+            "template_id": identity["template"],
+            "steps": int(fitted.steps[i]),
+            "loss": float(fitted.losses[i]),
+            "seconds": seconds / len(clouds),
+            "identity": identity,
+            **kind.quality(spec, fitted.weights[i], cloud, settings["quality_resolution"]),
+        }
+        save_field(out, spec, fitted.weights[i], record)
+        measures = ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY)
+        log.info("%s: %s", shape_id, measures)
+    return problems
 
 
 def main() -> None:

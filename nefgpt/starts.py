@@ -49,7 +49,7 @@ def fit_starts(
     starts = {"conditioned": anchor.expand(len(usable), -1), "unconditioned": torch.stack(random)}
     for name, start in starts.items():
         free = {**settings, "pull": 0.0, "averaging": 0.0}  # a pull would favour one start
-        fitted, losses, failed = fit_fields(
+        fitted, losses, failed, _ = fit_fields(
             spec, points, values, start, anchor, free, stable_seed(seed, "fit")
         )
         for shape_id, step in zip(usable, failed.tolist(), strict=True):

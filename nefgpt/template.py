@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from nefgpt import cli
 from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, evaluate, random_weights
+from nefgpt.field import FieldSpec, random_weights
 from nefgpt.fit import (
     cosine,
     device,
     draw_points,
     fit_fields,
     load_field,
+    loss_and_gradient,
     save_field,
     training_points,
 )
@@ -69,9 +70,9 @@ def learn_basis(
     if k < 1:
         raise InputError("template.n_components: a basis needs at least two train shapes")
     draw = torch.Generator().manual_seed(seed)
-    mean = random_weights(spec, stable_seed(seed, "mean")).to(where).requires_grad_(True)
-    basis = (torch.randn(k, spec.n_weights, generator=draw) * 0.02).to(where).requires_grad_(True)
-    codes = (torch.randn(n_fields, k, generator=draw) * 0.1).to(where).requires_grad_(True)
+    mean = random_weights(spec, stable_seed(seed, "mean")).to(where)
+    basis = (torch.randn(k, spec.n_weights, generator=draw) * 0.02).to(where)
+    codes = (torch.randn(n_fields, k, generator=draw) * 0.1).to(where)
     rates = [settings["learning_rate"], settings["coefficient_learning_rate"]]
     optimiser = torch.optim.Adam(
         [{"params": [mean, basis]}, {"params": [codes]}], betas=(0.9, 0.99)
@@ -86,16 +87,16 @@ def learn_basis(
             order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
         rows, order = order[:per_step].to(where), order[per_step:]
         chosen = draw_points(n_points, settings["points_per_step"], draw).to(where)
-        weights = mean + codes[rows] @ basis
-        error = (
-            evaluate(spec, weights, points[rows[:, None], chosen]) - target[rows[:, None], chosen]
+        some = codes[rows]
+        losses, gradient = loss_and_gradient(
+            spec, mean + some @ basis, mean, None, points, target, rows, chosen, settings["loss"]
         )
-        loss = error.abs().mean() if settings["loss"] == "l1" else error.square().mean()
-        penalty = settings["pull"] * codes[rows].square().sum(dim=1).mean()
-        optimiser.zero_grad()
-        (loss + penalty).backward()
+        gradient /= per_step
+        mean.grad, basis.grad = gradient.sum(dim=0), some.T @ gradient
+        codes.grad = torch.zeros_like(codes)
+        codes.grad[rows] = gradient @ basis.T + 2 * settings["pull"] / per_step * some
         optimiser.step()
-        recent.append(loss.detach())
+        recent.append(losses.mean())
         if step % 100 == 99 or step == steps - 1:
             final = float(torch.stack(recent).mean())
             if not np.isfinite(final):
@@ -103,15 +104,14 @@ def learn_basis(
                     f"the basis turned non-finite by step {step}: lower template.learning_rate"
                 )
             recent.clear()
-    with torch.no_grad():
-        differences = (codes @ basis).cpu().double()
-        centre = differences.mean(dim=0)
-        _, spread, rows = torch.linalg.svd(differences - centre, full_matrices=False)
-        # The sign of a direction is arbitrary; fix it, so that equal inputs give equal bases.
-        peak = rows.abs().argmax(dim=1, keepdim=True)
-        rows = rows * rows.gather(1, peak).sign()
-        turned = rows[:k] * spread[:k, None] / np.sqrt(n_fields - 1)
-        return (mean.cpu() + centre).float(), turned.float(), final
+    differences = (codes @ basis).cpu().double()
+    centre = differences.mean(dim=0)
+    _, spread, rows = torch.linalg.svd(differences - centre, full_matrices=False)
+    # The sign of a direction is arbitrary; fix it, so that equal inputs give equal bases.
+    peak = rows.abs().argmax(dim=1, keepdim=True)
+    rows = rows * rows.gather(1, peak).sign()
+    turned = rows[:k] * spread[:k, None] / np.sqrt(n_fields - 1)
+    return (mean.cpu() + centre).float(), turned.float(), final
 
 
 def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, seed: int) -> None:
@@ -141,18 +141,18 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
             )
     zero = torch.zeros(spec.n_weights)
     start = random_weights(spec, stable_seed(seed, "template"))[None]
-    weights, losses, failed = fit_fields(
+    fitted = fit_fields(
         spec, *training_points(spec, usable), start, zero, settings, stable_seed(seed, "fit")
     )
-    if failed[0] >= 0:
+    if fitted.failed[0] >= 0:
         raise InputError(
             f"the template's fit ({record['shape_id']}) turned non-finite at step "
-            f"{int(failed[0])}: lower template.learning_rate"
+            f"{int(fitted.failed[0])}: lower template.learning_rate"
         )
-    record["loss"] = float(losses[0])
+    record |= {"loss": float(fitted.losses[0]), "steps": int(fitted.steps[0])}
     kind = kind_of(spec)
-    record |= kind.quality(spec, weights[0], usable[0], settings["quality_resolution"])
-    save_field(out, spec, weights[0], record)
+    record |= kind.quality(spec, fitted.weights[0], usable[0], settings["quality_resolution"])
+    save_field(out, spec, fitted.weights[0], record)
     log.info("template: %s", ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY))
 
 

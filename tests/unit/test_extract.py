@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from nefgpt import extract, shapes, weights
-from nefgpt.field import FieldSpec, evaluate_grid, random_weights
+from nefgpt.field import FieldSpec, evaluate, random_weights
 
 AXIS = np.linspace(-0.5, 0.5, 65)
 X, Y, Z = np.meshgrid(AXIS, AXIS, AXIS, indexing="ij")
@@ -47,6 +47,14 @@ def test_axes_are_not_swapped():
 
 
 SPEC = FieldSpec(hidden=(8, 8))
+
+
+def test_grid_equals_points():
+    field = random_weights(SPEC, 1)
+    axis = torch.linspace(-0.5, 0.5, 9)
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
+    expected = evaluate(SPEC, field[None], points)[0].reshape(9, 9, 9)
+    np.testing.assert_allclose(shapes.evaluate_grid(SPEC, field, 9), expected, atol=1e-5)
 
 
 @pytest.fixture
@@ -106,7 +114,7 @@ def test_normalised_cloud():
 
 def test_files(tmp_path, monkeypatch):
     good = random_weights(SPEC, 0)
-    assert evaluate_grid(SPEC, good, 24).min() < SPEC.surface_level() < 0.99
+    assert shapes.evaluate_grid(SPEC, good, 24).min() < SPEC.surface_level() < 0.99
     broken = torch.full_like(good, torch.nan)
     rows = [
         (name, "train", None, field.numpy(), {})

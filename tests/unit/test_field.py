@@ -1,7 +1,6 @@
-import numpy as np
 import torch
 
-from nefgpt.field import FieldSpec, evaluate, evaluate_grid, flatten, random_weights, unflatten
+from nefgpt.field import FieldSpec, evaluate, flatten, random_weights, unflatten
 
 PAPER = FieldSpec(frequency=1.0, hidden=(32, 32, 32, 32))
 
@@ -18,15 +17,6 @@ def test_flatten_undoes_unflatten():
 
 def test_specification_round_trip():
     assert FieldSpec.from_json(PAPER.to_json()) == PAPER
-
-
-def test_grid_equals_points():
-    spec = FieldSpec()
-    weights = random_weights(spec, 1)
-    axis = torch.linspace(-0.5, 0.5, 9)
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
-    expected = evaluate(spec, weights[None], points)[0].reshape(9, 9, 9)
-    np.testing.assert_allclose(evaluate_grid(spec, weights, 9), expected, atol=1e-5)
 
 
 def test_permuted_hidden_units_compute_the_same_function():

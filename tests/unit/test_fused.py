@@ -1,0 +1,126 @@
+"""The fused passes: torch's own results, whatever the field, the block and the neighbours."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nefgpt import fused
+from nefgpt.field import FieldSpec, evaluate, random_weights
+
+SPECS = st.builds(
+    FieldSpec,
+    in_dim=st.sampled_from([2, 3]),
+    octaves=st.integers(0, 4),
+    include_input=st.just(True),
+    frequency=st.sampled_from([1.0, 6.28]),
+    hidden=st.lists(st.integers(1, 33), min_size=1, max_size=4).map(tuple),
+    activation=st.sampled_from(["gelu", "relu", "silu"]),
+    output_bias=st.booleans(),
+    output_activation=st.sampled_from(["tanh", "sigmoid", "none"]),
+)
+
+
+def problem(spec: FieldSpec, n_fields: int, n_points: int, seed: int = 0) -> tuple:
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.stack([random_weights(spec, seed + i) for i in range(n_fields)])
+    weights += 0.1 * torch.randn(weights.shape, generator=generator)  # biases too
+    points = torch.rand(n_fields, n_points, spec.in_dim, generator=generator) - 0.5
+    target = torch.rand(n_fields, n_points, generator=generator) - 0.5
+    chosen = torch.randint(n_points, (n_points,), generator=generator)
+    return weights, points, target, chosen
+
+
+def by_torch(spec, free, anchor, basis, points, target, chosen, loss):
+    free = free.double().requires_grad_(True)
+    weights = free if basis is None else anchor.double() + free @ basis.double()
+    error = evaluate(spec, weights, points[:, chosen].double()) - target[:, chosen].double()
+    losses = (error.abs() if loss == "l1" else error.square()).mean(dim=1)
+    return losses.detach(), torch.autograd.grad(losses.sum(), free)[0]
+
+
+def by_fused(spec, free, anchor, basis, points, target, chosen, loss):
+    basis = None if basis is None else basis.numpy()
+    rows = np.arange(len(free))
+    arrays = [tensor.numpy() for tensor in (free, anchor)]
+    signals = [tensor.numpy() for tensor in (points, target)]
+    found = fused.gradients(spec, *arrays, basis, *signals, rows, chosen.numpy(), loss)
+    return [torch.from_numpy(array) for array in found]
+
+
+@settings(max_examples=30, deadline=None)
+@given(SPECS, st.sampled_from(["l1", "mse"]), st.integers(1, 300), st.integers(0, 99))
+def test_gradients_are_torchs(spec, loss, n_points, seed):
+    weights, points, target, chosen = problem(spec, 2, n_points, seed)
+    given_ = weights, weights[0], None, points, target, chosen, loss
+    for expected, found in zip(by_torch(spec, *given_), by_fused(spec, *given_), strict=True):
+        torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=2e-5)
+    expected = evaluate(spec, weights[:1].double(), points[0].double())[0]
+    found = torch.from_numpy(fused.values(spec, weights[0].numpy(), points[0].numpy()))
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_coefficients_are_torchs():
+    spec = FieldSpec(hidden=(9, 6))
+    weights, points, target, chosen = problem(spec, 3, 200)
+    generator = torch.Generator().manual_seed(1)
+    basis = torch.randn(5, spec.n_weights, generator=generator) * 0.1
+    free = torch.randn(3, 5, generator=generator)
+    given_ = free, weights[0], basis, points, target, chosen, "l1"
+    for expected, found in zip(by_torch(spec, *given_), by_fused(spec, *given_), strict=True):
+        torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("frequency", [1.0, 6.283, 100.0])
+def test_encoding_is_exact_at_ten_octaves(frequency):
+    """An output unit on one column shows that column."""
+    spec = FieldSpec(octaves=10, frequency=frequency, hidden=(1,), activation="relu")
+    points = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    angles = points.numpy() * np.float32(frequency)
+    for octave, tolerance in ((0, 2e-6), (9, 2e-3 * frequency / 100 + 1e-5)):
+        for column, expected in ((0, np.sin), (3, np.cos)):
+            field = np.zeros(spec.n_weights, np.float32)
+            field[3 + 6 * octave + column] = 1e-3
+            field[spec.n_inputs] = 1  # lifts the unit over the rectifier
+            field[-1] = 0.1
+            found = fused.values(spec, field, points.numpy())
+            value = (np.arctanh(found.astype(float)) / 0.1 - 1) / 1e-3
+            want = expected(angles[:, 0].astype(float) * 2**octave)
+            # The float32 of a value near one has steps of 6e-8, here a thousandfold.
+            np.testing.assert_allclose(value, want, atol=tolerance + 1e-3)
+
+
+def test_neighbours_and_threads_change_no_bit(monkeypatch):
+    spec = FieldSpec()
+    weights, points, target, chosen = problem(spec, 5, 300)
+    together = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        again = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")
+        assert all(torch.equal(a, b) for a, b in zip(together, again, strict=True))
+    for i in range(5):
+        alone = by_fused(
+            spec,
+            weights[i : i + 1],
+            weights[0],
+            None,
+            points[i : i + 1],
+            target[i : i + 1],
+            chosen,
+            "l1",
+        )
+        assert torch.equal(alone[0][0], together[0][i]) and torch.equal(alone[1][0], together[1][i])
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize("broken", ["weights", "target", "points"])
+def test_nan_is_not_lost(activation, broken):
+    spec = FieldSpec(activation=activation)
+    weights, points, target, chosen = problem(spec, 2, 200)
+    {"weights": weights, "target": target, "points": points}[broken][1] = torch.nan
+    losses, gradient = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")
+    assert losses[0].isfinite() and gradient[0].isfinite().all()
+    assert losses[1].isnan()
+    found = fused.values(spec, weights[1].numpy(), points[1].numpy())
+    assert np.isnan(found).all() == (broken != "target")
