@@ -6,7 +6,6 @@ and back before the next begins. One thread computes a field, in a fixed order, 
 not depend on which others are computed with it.
 """
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,9 +13,8 @@ import numba
 import numpy as np
 import torch
 
+from nefgpt.compiled import MATH, compiled
 from nefgpt.field import FieldSpec
-
-log = logging.getLogger(__name__)
 
 _BLOCK = 128  # points; of 64 to 256 the fastest, or near it, for fields of 24 and 32 units
 _UNROLLED = 4  # widths are padded to a multiple of this
@@ -24,20 +22,9 @@ _ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2}
 _OUTPUTS = {"tanh": 0, "sigmoid": 1, "none": 2}
 _LOSSES = {"l1": 0, "mse": 1}
 _F = np.float32
-# Sums may be regrouped, for vector registers; NaN and infinity keep their meaning.
-_MATH = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
 
 
-def _compiled(function):
-    """Compile at the first call, and keep the result on disk where a folder for it can be had."""
-    try:
-        return numba.njit(function, cache=True, nogil=True, **_MATH)
-    except RuntimeError as error:  # neither the package's nor the user's folder is writable
-        log.warning("%s is compiled anew in every process: %s", function.__name__, error)
-        return numba.njit(function, nogil=True, **_MATH)
-
-
-@numba.njit(inline="always", **_MATH)
+@numba.njit(inline="always", **MATH)
 def _exp(t):
     """Exponential of t <= 0; relative error below 4e-7."""
     t = max(t, _F(-87))
@@ -48,13 +35,13 @@ def _exp(t):
     return y * np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@numba.njit(inline="always", **_MATH)
+@numba.njit(inline="always", **MATH)
 def _sigmoid(x):
     e = _exp(-abs(x))
     return _F(1) / (_F(1) + e) if x > 0 else e / (_F(1) + e)
 
 
-@numba.njit(inline="always", **_MATH)
+@numba.njit(inline="always", **MATH)
 def _sine_cosine(x):
     """Sine and cosine; absolute error below 1e-6 for |x| < 2000."""
     k = np.floor(x * _F(0.63661977) + _F(0.5))  # quarter turns
@@ -70,7 +57,7 @@ def _sine_cosine(x):
     return sine, cosine
 
 
-@numba.njit(**_MATH)
+@numba.njit(**MATH)
 def _encode(points, columns, m, encoding):
     """columns[:, :m] = the encoding of points [in_dim, m]; see `nefgpt.field.encode`."""
     octaves, include_input, frequency = encoding
@@ -91,7 +78,7 @@ def _encode(points, columns, m, encoding):
         factor *= _F(2)
 
 
-@numba.njit(**_MATH)
+@numba.njit(**MATH)
 def _affine(weight, bias, inputs, outputs, n_out, n_in, m):
     """outputs[:, :m] = weight @ inputs[:, :m] + bias, four rows and four columns at a time."""
     for j in range(0, n_out, 4):
@@ -116,7 +103,7 @@ def _affine(weight, bias, inputs, outputs, n_out, n_in, m):
                 outputs[j + 3, p] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
 
 
-@numba.njit(**_MATH)
+@numba.njit(**MATH)
 def _outer(left, right, total, n_left, n_right, m):
     """total += left[:, :m] @ right[:, :m].T, sixteen sums at a time."""
     for j in range(0, n_left, 4):
@@ -151,7 +138,7 @@ def _outer(left, right, total, n_left, n_right, m):
                     total[j + row, i + column] += sums[column]
 
 
-@numba.njit(**_MATH)
+@numba.njit(**MATH)
 def _activate(values, slopes, n, m, activation):
     """Replace values[:n, :m] by the activation there; `slopes` gets its derivative."""
     for j in range(n):
@@ -180,7 +167,7 @@ def _activate(values, slopes, n, m, activation):
                 slopes[j, p] = s * (_F(1) + x * (_F(1) - s))
 
 
-@numba.njit(**_MATH)
+@numba.njit(**MATH)
 def _output(weight, bias, inputs, values, n_in, m, output):
     """values[:m] = the output unit's value."""
     for p in range(m):
@@ -199,7 +186,7 @@ def _output(weight, bias, inputs, values, n_in, m, output):
             values[p] = _sigmoid(values[p])
 
 
-@numba.njit(**_MATH)
+@numba.njit(**MATH)
 def _unpack(flat, widths, output_bias, weight, turned, bias):
     """Fill padded weight matrices [L, M, M], their transposes and biases [L, M] from flat [W]."""
     at = 0
@@ -216,7 +203,7 @@ def _unpack(flat, widths, output_bias, weight, turned, bias):
                 at += 1
 
 
-@numba.njit(**_MATH)
+@numba.njit(**MATH)
 def _pack(weight, bias, widths, output_bias, flat):
     """Inverse of `_unpack`."""
     at = 0
@@ -232,7 +219,7 @@ def _pack(weight, bias, widths, output_bias, flat):
                 at += 1
 
 
-@numba.njit(**_MATH)
+@numba.njit(**MATH)
 def _gradient(flat, points, target, chosen, about, gradient):
     """Mean loss of one field at the chosen points; `gradient` [W] gets its gradient."""
     widths, padded, encoding, codes = about
@@ -306,7 +293,7 @@ def _gradient(flat, points, target, chosen, about, gradient):
     return loss / n
 
 
-@_compiled
+@compiled
 def _each(free, anchor, basis, points, target, rows, chosen, about, losses, gradient):
     """`_gradient` of each of F fields; see `gradients`."""
     for f in range(len(free)):
@@ -326,7 +313,7 @@ def _each(free, anchor, basis, points, target, rows, chosen, about, losses, grad
                 gradient[f, k] = summed
 
 
-@_compiled
+@compiled
 def _values(flat, points, about, result):
     """Values of one field; see `values`."""
     widths, padded, encoding, codes = about

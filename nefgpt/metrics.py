@@ -5,6 +5,7 @@ DESIGN.md section 3 defines them.
 """
 
 import argparse
+import functools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,21 +15,65 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from nefgpt import cli, signals
+from nefgpt.compiled import compiled
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, read_clouds, read_table, stable_seed, write_text
 
+_FAR = np.float32(3e38)
 NEIGHBOURS = 3  # nearest training signals kept of every sample
 
 
 def chamfer(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean squared nearest distance from `a` [N, d] to `b` [M, d], plus the reverse."""
-    return _chamfer(a, cKDTree(a), b, cKDTree(b))
+    """Mean squared nearest distance from `a` [N, d] to `b` [M, d], d <= 3, plus the reverse."""
+    return float(_chamfers(_columns(a[None])[0], _columns(b[None]))[0])
 
 
-def _chamfer(a: np.ndarray, tree_a: cKDTree, b: np.ndarray, tree_b: cKDTree) -> float:
-    forward, _ = tree_b.query(a)
-    backward, _ = tree_a.query(b)
-    return float(np.square(forward).mean() + np.square(backward).mean())
+def _columns(clouds: np.ndarray) -> np.ndarray:
+    """Clouds [n, P, d] as float32 [n, 3, P], missing coordinates zero."""
+    result = np.zeros((len(clouds), 3, clouds.shape[1]), np.float32)
+    result[:, : clouds.shape[2]] = clouds.transpose(0, 2, 1)
+    return result
+
+
+# No sum is regrouped here, so that both directions of a pair agree to the last bit.
+_exactly = functools.partial(compiled, fastmath={"nnan", "nsz"})
+
+
+@_exactly
+def _nearest(a, b, nearest):
+    """Squared distance of every point of `b` [3, M] to the nearest of `a` [3, N], both finite.
+
+    All distances, four points of `a` at a time: with vector registers that is faster than a
+    search in trees for clouds of this size.
+    """
+    n = a.shape[1]
+    nearest[:] = _FAR
+    for p in range(0, n, 4):
+        # The last point once more, where their number is no multiple of four.
+        p1, p2, p3 = min(p + 1, n - 1), min(p + 2, n - 1), min(p + 3, n - 1)
+        x0, y0, z0 = a[0, p], a[1, p], a[2, p]
+        x1, y1, z1 = a[0, p1], a[1, p1], a[2, p1]
+        x2, y2, z2 = a[0, p2], a[1, p2], a[2, p2]
+        x3, y3, z3 = a[0, p3], a[1, p3], a[2, p3]
+        for q in range(b.shape[1]):
+            u, v, w = b[0, q], b[1, q], b[2, q]
+            d0 = (u - x0) * (u - x0) + (v - y0) * (v - y0) + (w - z0) * (w - z0)
+            d1 = (u - x1) * (u - x1) + (v - y1) * (v - y1) + (w - z1) * (w - z1)
+            d2 = (u - x2) * (u - x2) + (v - y2) * (v - y2) + (w - z2) * (w - z2)
+            d3 = (u - x3) * (u - x3) + (v - y3) * (v - y3) + (w - z3) * (w - z3)
+            nearest[q] = min(nearest[q], min(min(d0, d1), min(d2, d3)))
+
+
+@_exactly
+def _chamfers(a, b):
+    """Chamfer distances of one cloud [3, N] to each of [n, 3, M]."""
+    result = np.empty(len(b))
+    forward, backward = np.empty(a.shape[1], np.float32), np.empty(b.shape[2], np.float32)
+    for j in range(len(b)):
+        _nearest(b[j], a, forward)
+        _nearest(a, b[j], backward)
+        result[j] = forward.astype(np.float64).mean() + backward.astype(np.float64).mean()
+    return result
 
 
 def chamfer_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
@@ -36,29 +81,24 @@ def chamfer_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 
     Parameters
     ----------
-    a, b : float32 [n, P, d] and [m, P, d]; `b` None compares `a` with itself. A cloud of NaN
-        (a sample without a surface) is infinitely far from everything.
+    a, b : float32 [n, P, d] and [m, P, d], d <= 3; `b` None compares `a` with itself. A cloud of
+        NaN (a sample without a surface) is infinitely far from everything.
 
     Returns
     -------
     float64 [n, m]
     """
-    trees_a = [cKDTree(cloud) if np.isfinite(cloud).all() else None for cloud in a]
-    symmetric = b is None
-    b = a if b is None else b
-    trees_b = (
-        trees_a
-        if symmetric
-        else [cKDTree(cloud) if np.isfinite(cloud).all() else None for cloud in b]
-    )
-    result = np.full((len(a), len(b)), np.inf)
+    columns = _columns(a)
+    others = columns if b is None else _columns(b)
+    result = np.empty((len(a), len(others)))
     for i in tqdm(range(len(a)), desc="chamfer", unit="cloud", mininterval=1):
-        for j in range(i + 1 if symmetric else 0, len(b)):
-            if trees_a[i] is not None and trees_b[j] is not None:
-                result[i, j] = _chamfer(a[i], trees_a[i], b[j], trees_b[j])
-                if symmetric:
-                    result[j, i] = result[i, j]
-    if symmetric:
+        first = i if b is None else 0
+        result[i, first:] = _chamfers(columns[i], others[first:])
+        if b is None:
+            result[i:, i] = result[i, i:]
+    result[~np.isfinite(columns).all(axis=(1, 2))] = np.inf
+    result[:, ~np.isfinite(others).all(axis=(1, 2))] = np.inf
+    if b is None:
         np.fill_diagonal(result, 0.0)
     return result
 

@@ -1,0 +1,273 @@
+"""How long fits take: ours against the plain loop that fits one field after the other.
+
+    python benchmarks/fit.py --out fit.json
+
+Makes airplanes, lets the plain loop (PyTorch, eager, one field, all weights free, the reference's
+7,200 steps of 8,192 points) fit some of them, and looks for the fewest steps after which
+`nefgpt.fit` has fields of the same IoU. Then it measures 1, 16 and 256 fields with those steps,
+and the fixed cost of a job. Prints Markdown tables. Runs on the GPU when there is one.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from nefgpt import procedural, sdf  # noqa: E402
+from nefgpt.field import FieldSpec, evaluate, random_weights  # noqa: E402
+from nefgpt.fit import device, fit_fields, save_field, training_points  # noqa: E402
+from nefgpt.io import load_signal, stable_seed  # noqa: E402
+from nefgpt.shapes import quality  # noqa: E402
+
+SPEC = FieldSpec(hidden=(32, 32, 32, 32))  # the paper's 3,712 weights
+OURS = {"points_per_step": 1024, "learning_rate": 0.02, "loss": "l1", "pull": 0.0}
+OURS |= {"schedule": "cosine", "averaging": 0.0, "quality_resolution": 64}
+LOOP_POINTS = 8192
+BUDGETS = (100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200)
+SDF = {"backend": "libigl", "method": "scan", "n_uniform": 50_000, "n_near": 50_000}
+SDF |= {"sigma": 0.01, "extent": 0.9}
+MEASURES = ("iou", "iou_near", "chamfer")
+
+
+def wait() -> None:
+    """Until the device has done what it was told."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def flops_per_point(spec: FieldSpec) -> int:
+    """Multiplications and additions of one step's matrix products, for one point."""
+    widths = [spec.n_inputs, *spec.hidden, 1]
+    products = [a * b for a, b in itertools.pairwise(widths)]
+    # Forward, the weights' gradient, and the inputs' gradient but for the first layer.
+    return 2 * (3 * sum(products) - products[0])
+
+
+def matmul_peak() -> float:
+    """FLOP/s of a large float32 matrix product, the median of some."""
+    n = 4096 if device().type == "cuda" else 1536
+    a, b = torch.rand(n, n, device=device()), torch.rand(n, n, device=device())
+    seconds = []
+    for _ in range(9):
+        wait()
+        began = time.perf_counter()
+        a @ b
+        wait()
+        seconds.append(time.perf_counter() - began)
+    return 2 * n**3 / statistics.median(seconds)
+
+
+def airplanes(folder: Path, n: int) -> dict[str, Path]:
+    """SDF point clouds of `n` airplanes, by id; those of an earlier call are kept."""
+    paths = {}
+    for i in range(n):
+        shape_id = procedural.shape_id(0, i)
+        paths[shape_id] = folder / "sdf" / f"{shape_id}.npz"
+        if not paths[shape_id].exists():
+            mesh = procedural.write_mesh(folder, 0, i)
+            sdf.prepare(mesh, shape_id, paths[shape_id], SDF, 0)
+    return paths
+
+
+def plain_loop(points: torch.Tensor, values: torch.Tensor, start: torch.Tensor, steps: int):
+    """Fit one field the plain way; the weights [W] and the seconds per step."""
+    points, target = points.to(device()), SPEC.target_of(values).to(device())
+    weights = start.to(device()).clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([weights], lr=0.01)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, factor=0.5, patience=200, threshold=1e-3
+    )
+    wait()
+    began = time.perf_counter()
+    for _ in range(steps):
+        chosen = torch.randint(len(points), (LOOP_POINTS,), device=device())
+        error = evaluate(SPEC, weights[None], points[chosen])[0] - target[chosen]
+        loss = error.square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step(loss.item())
+    wait()
+    return weights.detach().cpu(), (time.perf_counter() - began) / steps
+
+
+def stacked(points: torch.Tensor, values: torch.Tensor, start: torch.Tensor, steps: int) -> float:
+    """Seconds per step of the obvious stack of fields in PyTorch, without an optimiser."""
+    points, target = points.to(device()), SPEC.target_of(values).to(device())
+    weights = start.to(device()).clone().requires_grad_(True)
+    seconds = []
+    for _ in range(steps):
+        wait()
+        began = time.perf_counter()
+        chosen = torch.randint(points.shape[1], (OURS["points_per_step"],), device=device())
+        error = evaluate(SPEC, weights, points[:, chosen]) - target[:, chosen]
+        torch.autograd.grad(error.abs().mean(dim=1).sum(), weights)
+        wait()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def measures(weights: torch.Tensor, signals: list[dict]) -> dict[str, float]:
+    """Medians over fields."""
+    found = [quality(SPEC, *pair, 64) for pair in zip(weights, signals, strict=True)]
+    return {name: float(np.nanmedian([row[name] for row in found])) for name in MEASURES}
+
+
+def show(rows: list[dict]) -> None:
+    """Print rows with equal keys as Markdown."""
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows]
+    sys.stdout.write("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n")
+    sys.stdout.flush()
+
+
+def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
+    """The comparison of fits."""
+    signals = [load_signal(path) for path in paths.values()]
+    points, values = training_points(SPEC, signals)
+    zero = torch.zeros(SPEC.n_weights)
+    start = random_weights(SPEC, 0)[None]
+    begin = {**OURS, "steps": 2000}
+    template = fit_fields(SPEC, points[:1], values[:1], start, zero, begin, 0, progress=False)
+    start = template.weights[0]
+    peak = matmul_peak()
+
+    looped = [
+        plain_loop(points[i], values[i], start, args.loop_steps)
+        for i in range(1, args.loop_fields + 1)
+    ]
+    some = slice(1, args.loop_fields + 1)
+    goal = measures(torch.stack([weights for weights, _ in looped]), signals[some])
+    loop_step = statistics.median(seconds for _, seconds in looped)
+    fidelity = [{"way": "plain loop", "steps": args.loop_steps, "points": LOOP_POINTS} | goal]
+    fidelity[0]["s/field"] = loop_step * args.loop_steps
+
+    def ours(rows: list[int], steps: int):
+        wait()
+        began = time.perf_counter()
+        starts = start.expand(len(rows), -1)
+        found = fit_fields(
+            SPEC,
+            points[rows],
+            values[rows],
+            starts,
+            start,
+            {**OURS, "steps": steps},
+            0,
+            progress=False,
+        )
+        return found.weights, time.perf_counter() - began
+
+    ours([1], 5)  # compiles
+    enough = None
+    for steps in BUDGETS:
+        found, seconds = ours(list(range(1, args.loop_fields + 1)), steps)
+        row = {"way": "nefgpt", "steps": steps, "points": OURS["points_per_step"]}
+        row |= measures(found, signals[some])
+        fidelity.append(row | {"s/field": seconds / args.loop_fields})
+        if all(row[name] >= goal[name] for name in ("iou", "iou_near")):
+            enough = steps
+            break
+    show(fidelity)
+    if enough is None:
+        raise SystemExit("no budget reaches the loop's IoU: nothing to compare")
+
+    flops = flops_per_point(SPEC) * OURS["points_per_step"]
+    loop_flops = flops_per_point(SPEC) * LOOP_POINTS
+    speed = []
+    for n in args.fields:
+        rows = [1 + i % (len(signals) - 1) for i in range(n)]
+        seconds = statistics.median(ours(rows, enough)[1] for _ in range(3 if n < 100 else 1))
+        whole_loop = n * loop_step * args.loop_steps
+        together = stacked(points[rows], values[rows], start.expand(n, -1), 5)
+        speed.append(
+            {
+                "fields": n,
+                "s (ours)": seconds,
+                "s (loop)": whole_loop,
+                "ratio": whole_loop / seconds,
+                "field-steps/s": n * enough / seconds,
+                "of the stack": n / together,
+                "of the loop": 1 / loop_step,
+                "GFLOP/s": n * enough * flops / seconds / 1e9,
+                "GFLOP/s of the loop": loop_flops / loop_step / 1e9,
+                "matmul peak": peak / 1e9,
+            }
+        )
+    show(speed)
+    return {"fidelity": fidelity, "speed": speed}
+
+
+def jobs(folder: Path, paths: dict[str, Path]) -> list[dict]:
+    """Seconds and peak memory of whole jobs of one thread: of one field, and of packs."""
+    template, rows = folder / "template.safetensors", []
+    save_field(template, SPEC, random_weights(SPEC, stable_seed(0, "template")), {})
+    cases = [("import torch", 0, 0), ("one step", 1, 1), ("300 steps", 1, 300)]
+    cases += [("pack, one step", 16, 1), ("pack, one step", 128, 1)]
+    ids = list(paths)
+    for name, n, steps in cases:
+        words = ["-c", "import torch"]
+        if n:
+            shapes = {f"{i}": str(paths[ids[i % len(ids)]]) for i in range(n)}
+            words = ["-m", "nefgpt.fit", "--shapes", json.dumps(shapes), "--template", template]
+            words += ["--field", SPEC.to_json(), "--settings", json.dumps(OURS | {"steps": steps})]
+            words += ["--out-dir", folder / "fields", "--manifest", folder / "manifest.json"]
+        seconds = []
+        for _ in range(5 if n < 2 else 1):
+            for field in (folder / "fields").glob("*"):
+                field.unlink()
+            began = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, *map(str, words)],
+                env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+                capture_output=True,
+                text=True,
+            )
+            seconds.append(time.perf_counter() - began)
+            if done.returncode:
+                raise SystemExit(f"error: {name} failed:\n{done.stderr[-2000:]}")
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+        row = {"job": name, "fields": n, "s": statistics.median(seconds)}
+        rows.append(row | {"MB, largest job so far": peak})
+    show(rows)
+    return rows
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--fields", type=int, nargs="+", default=[1, 16, 256])
+    parser.add_argument("--shapes", type=int, default=17, help="airplanes; fields repeat them")
+    parser.add_argument("--loop-steps", type=int, default=7200)
+    parser.add_argument("--loop-fields", type=int, default=4, help="fields the loop really fits")
+    parser.add_argument("--folder", type=Path, help="keep the point clouds here")
+    parser.add_argument("--hardware", default="", help="what the results say of the machine")
+    parser.add_argument("--out", type=Path, help="write the results as JSON")
+    args = parser.parse_args()
+    if args.loop_fields >= args.shapes:
+        parser.error("--loop-fields must be below --shapes: the first shape is the template")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        paths = airplanes(folder, args.shapes)
+        threads = torch.get_num_threads()
+        result = {"hardware": args.hardware, "device": str(device()), "threads": threads}
+        result |= fits(args, paths) | {"jobs": jobs(Path(temporary), paths)}
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
