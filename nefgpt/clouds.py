@@ -57,7 +57,8 @@ def main() -> None:
     split.add_argument("--kind", choices=["shapes", "images"], required=True)
     choose = commands.add_parser("choose", help="a seeded choice of a file of clouds")
     choose.add_argument("--clouds", type=Path, required=True, help=".npy with its .csv")
-    choose.add_argument("--n-samples", type=int, required=True)
+    choose.add_argument("--n-samples", type=int, required=True, help="of one draw")
+    choose.add_argument("--draws", type=int, default=1, help="sets, by seed, seed + 1, ...")
     choose.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.command == "split":
@@ -65,7 +66,9 @@ def main() -> None:
         table, clouds = gather(wanted, args.signal_dir, signals.named(args.kind))
     else:
         table = read_table(args.clouds.with_suffix(".csv"), COLUMNS)
-        chosen = choose_train(len(table), args.n_samples, args.seed)
+        seeds = range(args.seed, args.seed + args.draws)
+        chosen = [choose_train(len(table), args.n_samples, seed) for seed in seeds]
+        chosen = np.concatenate(chosen)
         table, clouds = table.iloc[chosen], read_clouds(args.clouds)[chosen]
         table = table.assign(sample=range(len(table)))
     with atomic_path(args.out) as temporary:

@@ -217,6 +217,7 @@ class Evaluation(Block):
     """Sizes and seeds of the evaluation."""
 
     n_samples: Positive | None = None
+    draws: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class Classifier(Block):

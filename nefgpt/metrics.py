@@ -289,23 +289,34 @@ def _score_files(args: argparse.Namespace) -> None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {args.distances}: {error}; delete it") from error
     generated, reference, train = map(read_clouds, (args.clouds, args.reference, args.train))
-    values, found, n = score(generated, reference, train, known, args.seed, kind.distances)
     table = read_table(args.samples, ["shape_id", "label", "valid"])
-    if "watertight" in table:
-        values["watertight %"] = 100 * float((table["watertight"].str.lower() == "true").mean())
-        values["parts"] = float(pd.to_numeric(table["n_components"]).median())
+    if args.draws < 1 or len(generated) % args.draws or len(table) != len(generated):
+        raise InputError(
+            f"{args.clouds} and {args.samples} hold {len(generated)} and {len(table)} samples, "
+            f"not {args.draws} draws of one size; delete both and run again"
+        )
+    rows, parts = [], []
+    for draw, places in enumerate(np.split(np.arange(len(generated)), args.draws)):
+        some, seed = table.iloc[places], args.seed + draw
+        values, found, n = score(generated[places], reference, train, known, seed, kind.distances)
+        parts.append(found)
+        if "watertight" in some:
+            values["watertight %"] = 100 * float((some["watertight"].str.lower() == "true").mean())
+            values["parts"] = float(pd.to_numeric(some["n_components"]).median())
+        if args.classifier:
+            values |= class_scores(generated[places], some, args.classifier)[0]
+        about = {"seed": seed, "n_generated": n, "n_reference": n}
+        rows += [
+            {"method": args.method, "setting": args.setting, "metric": name, "value": value} | about
+            for name, value in values.items()
+        ]
+    write_text(args.out, pd.DataFrame(rows).to_csv(index=False))
     if args.classifier:
-        of_all, of_classes = class_scores(generated, table, args.classifier)
-        values |= of_all
         about = {"method": args.method, "setting": args.setting}
+        of_classes = class_scores(generated, table, args.classifier)[1]
         classes = pd.DataFrame([{**about, **row} for row in of_classes])
         write_text(args.classes, classes.to_csv(index=False))
-    rows = [
-        {"method": args.method, "setting": args.setting, "metric": name, "value": value}
-        | {"seed": args.seed, "n_generated": n, "n_reference": n}
-        for name, value in values.items()
-    ]
-    write_text(args.out, pd.DataFrame(rows).to_csv(index=False))
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     nearest = {"sample": range(len(generated)), "valid": found["valid"]}
     for place, rows in enumerate(found["nearest"].T, start=1):
         nearest[f"nearest_{place}"] = [ids[i] if i >= 0 else "" for i in rows]
@@ -331,6 +342,7 @@ def main() -> None:
     one.add_argument("--method", required=True)
     one.add_argument("--setting", required=True)
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--draws", type=int, default=1, help="sets of equal size among the samples")
     one.add_argument("--samples", type=Path, required=True, help="samples.csv, what they are")
     one.add_argument("--classifier", type=Path, help="of images with labels, .safetensors")
     one.add_argument("--classes", type=Path, help="with --classifier: CSV, a row per class")

@@ -5,6 +5,7 @@ The rows of the ladder of bounds (DESIGN.md, section 6) and every generator end 
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -117,33 +118,40 @@ def main() -> None:
     parser.add_argument("--tokens", type=Path, help="for quantised-train-fields")
     parser.add_argument("--gpt", type=Path, help="folder of the trained model, for gpt")
     parser.add_argument("--settings", default="{}", help="top_k, top_p, temperature | n_components")
-    parser.add_argument("--n-samples", type=int, required=True)
+    parser.add_argument("--n-samples", type=int, required=True, help="of one draw")
+    parser.add_argument("--draws", type=int, default=1, help="sets, by seed, seed + 1, ...")
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     settings = cli.json_argument(args.settings)
     source = weights.read_fields(args.weights)
     train = source.of_split("train")
-    n = args.n_samples
-    ids = [f"sample-{i}" for i in range(n)]
+    n, seeds = args.n_samples, range(args.seed, args.seed + args.draws)
+    ids = [f"sample-{i}" for i in range(n * args.draws)]
     sampling = ["top_k", "top_p", "temperature", "guidance", "batch_size"]
     needed = {"gaussian": ["n_components"], "gpt": sampling}
     missing = [key for key in needed.get(args.method, []) if key not in settings]
     if missing:
         raise InputError(f"--settings for {args.method} lacks {', '.join(missing)}")
     if args.method == "gaussian":
-        made, labels = gaussian_samples(source, n, settings["n_components"], args.seed)
+        k = settings["n_components"]
+        drawn, wanted = zip(*(gaussian_samples(source, n, k, seed) for seed in seeds), strict=True)
+        made, labels = np.concatenate(drawn), list(itertools.chain(*wanted))
     elif args.method == "gpt":
         tokenizer = load_tokenizer(args.codebook)
         settings = {name: settings[name] for name in sampling}
         from nefgpt.generate import load_gpt
 
-        tokens, labels = gpt_samples(*load_gpt(args.gpt), tokenizer, settings, n, args.seed)
-        rows = {"shape_id": ids, "split": ["sample"] * n, "label": labels}
+        model = load_gpt(args.gpt)
+        drawn, wanted = zip(
+            *(gpt_samples(*model, tokenizer, settings, n, seed) for seed in seeds), strict=True
+        )
+        tokens, labels = np.concatenate(drawn), list(itertools.chain(*wanted))
+        rows = {"shape_id": ids, "split": ["sample"] * len(ids), "label": labels}
         write_tokens(args.out_dir / "tokens.parquet", rows, tokens, len(tokenizer.codes))
         made = tokenizer.decode(tokens)
     else:
-        chosen = train[choose_train(len(train), n, args.seed)]
+        chosen = train[np.concatenate([choose_train(len(train), n, seed) for seed in seeds])]
         ids = [source.shape_ids[i] for i in chosen]
         labels = [source.labels[i] for i in chosen]
         made = source.weights[chosen]

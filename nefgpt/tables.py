@@ -122,9 +122,10 @@ def _about(metrics: pd.DataFrame) -> str:
         return ", ".join(dict.fromkeys(metrics[column]))
 
     seeds = values("seed")
+    of = "mean and standard deviation over seeds" if "," in seeds else "seed"
     return (
         f"Measured here: {values('n_generated')} samples per row against "
-        f"{values('n_reference')} test shapes, seed{'s' if ',' in seeds else ''} {seeds}."
+        f"{values('n_reference')} test shapes, {of} {seeds}."
     )
 
 

@@ -14,10 +14,10 @@ VERSIONS = {
     "weights": 1,
     "tokens": 2,
     "gpt": 2,
-    "sample": 1,
+    "sample": 2,
     "regression": 2,
     "extract": 2,
     "classifier": 1,
-    "evaluate": 1,
+    "evaluate": 2,
     "present": 1,
 }

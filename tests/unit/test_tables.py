@@ -58,7 +58,10 @@ def test_table2_csv(built):
 def test_markdown_sets_published_apart(built):
     text = (built[1] / "table2.md").read_text()
     measured, published = text.split(f"## {tables.PUBLISHED_HEADING}")
-    assert "37 samples per row against 40 test shapes, seeds 0, 1." in measured
+    assert (
+        "37 samples per row against 40 test shapes, mean and standard deviation over seeds 0, 1."
+        in measured
+    )
     assert "FPD" not in measured
     assert "PVD" not in measured
     assert "| PVD |  | 3.4 | 39 | 76.3 | 5.8 |" in published

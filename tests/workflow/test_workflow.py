@@ -155,6 +155,7 @@ STALE = {
     "extract.level": (0.001, SCORED),
     "extract.min_component": (0.5, SCORED),
     "evaluation.n_samples": (1, SAMPLES | {"choose_real"}),
+    "evaluation.draws": (3, SAMPLES | {"choose_real"}),
 }
 OTHER_SHAPES = "the run has other shapes, or another folder"
 NOT_COMPARED = {

@@ -36,7 +36,9 @@ rule choose_real:
     conda:
         "../envs/core.yaml"
     params:
-        options=options(n_samples=N_SAMPLES, seed=CONFIG["seed"]),
+        options=options(
+            n_samples=N_SAMPLES, draws=CONFIG["evaluation"]["draws"], seed=CONFIG["seed"]
+        ),
         version=version("evaluate"),
     shell:
         "python -m nefgpt.clouds --out {output.clouds} --table {output.table} choose --clouds {input.clouds}"
@@ -115,6 +117,7 @@ rule score:
             method=wildcards.model,
             setting=wildcards.setting,
             seed=CONFIG["seed"],
+            draws=CONFIG["evaluation"]["draws"],
             kind=KIND,
             classifier=f"{RESULTS}/classifier.safetensors" if LABELLED else None,
             classes=(

@@ -23,6 +23,7 @@ rule sample_gpt:
                 "batch_size": CONFIG["sampling"]["batch_size"],
             },
             n_samples=N_SAMPLES,
+            draws=CONFIG["evaluation"]["draws"],
             seed=CONFIG["seed"],
             gpt=f"{RESULTS}/gpt/{wildcards.model}",
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
@@ -46,6 +47,7 @@ rule sample_gaussian:
         options=options(
             settings=CONFIG["gaussian"],
             n_samples=N_SAMPLES,
+            draws=CONFIG["evaluation"]["draws"],
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/samples/gaussian/pca",
         ),
@@ -74,6 +76,7 @@ rule sample_train:
     params:
         options=lambda wildcards: options(
             n_samples=N_SAMPLES,
+            draws=CONFIG["evaluation"]["draws"],
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/samples/{wildcards.row}/all",
             codebook=f"{RESULTS}/codebook.safetensors" if wildcards.row == LADDER[1] else None,
