@@ -10,7 +10,7 @@ VERSIONS = {
     "images": 1,
     "inputs": 1,
     "template": 1,
-    "fit": 1,
+    "fit": 2,
     "weights": 1,
     "tokens": 1,
     "gpt": 2,
