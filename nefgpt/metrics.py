@@ -147,12 +147,21 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.logical_and(a, b).sum() / union) if union else 1.0
 
 
+def within(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:
+    """Share of points `a` [N, d] that have a point of `b` [M, d] nearer than a distance."""
+    return float((cKDTree(b).query(a)[0] < threshold).mean())
+
+
 def f_score(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:
-    """Harmonic mean of precision and recall at a distance, of points [N, 3] and [M, 3]."""
-    precision = (cKDTree(b).query(a)[0] < threshold).mean()
-    recall = (cKDTree(a).query(b)[0] < threshold).mean()
+    """Harmonic mean of precision and recall of points `a` [N, d] against `b` [M, d].
+
+    Precision is the share of `a` near `b`, recall that of `b` near `a`. The default distance is
+    1 % of the cube's side, in field units. Clouds of one surface score below 1 where their
+    points lie further apart than that.
+    """
+    precision, recall = within(a, b, threshold), within(b, a, threshold)
     total = precision + recall
-    return float(2 * precision * recall / total) if total else 0.0
+    return 2 * precision * recall / total if total else 0.0
 
 
 def set_metrics(

@@ -21,10 +21,25 @@ N_SURFACE = 4096  # two evaluation clouds of the mesh itself
 N_SIGNS = 4096  # near points on which the two signs are compared
 
 
-def signed_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
-    """Exact distance, negative where the fast winding number's magnitude is above one half.
+def inside(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
+    """Whether the fast winding number's magnitude is above one half, bool [N].
 
     The magnitude makes a mesh with its faces turned inside out equal to its right side out.
+
+    Parameters
+    ----------
+    points : float [N, 3], in the frame of the mesh.
+    """
+    winding = igl.fast_winding_number(
+        np.ascontiguousarray(mesh.vertices, np.float64),
+        np.ascontiguousarray(mesh.faces, np.int64),
+        np.ascontiguousarray(points, np.float64),
+    )
+    return np.abs(winding) > 0.5
+
+
+def signed_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
+    """Exact distance, negative `inside`.
 
     Parameters
     ----------
@@ -34,13 +49,35 @@ def signed_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
     -------
     float32 [N]
     """
-    vertices = np.ascontiguousarray(mesh.vertices, np.float64)
-    faces = np.ascontiguousarray(mesh.faces, np.int64)
-    queries = np.ascontiguousarray(points, np.float64)
-    squared = igl.point_mesh_squared_distance(queries, vertices, faces)[0]
-    winding = igl.fast_winding_number(vertices, faces, queries)
+    squared = igl.point_mesh_squared_distance(
+        np.ascontiguousarray(points, np.float64),
+        np.ascontiguousarray(mesh.vertices, np.float64),
+        np.ascontiguousarray(mesh.faces, np.int64),
+    )[0]
     distance = np.sqrt(np.maximum(squared, 0))
-    return np.where(np.abs(winding) > 0.5, -distance, distance).astype(np.float32)
+    return np.where(inside(mesh, points), -distance, distance).astype(np.float32)
+
+
+def on_thin_part(
+    mesh: trimesh.Trimesh, points: np.ndarray, normals: np.ndarray, thickness: float = 0.02
+) -> np.ndarray:
+    """Whether surface points lie on a part thinner than `thickness`, bool [N].
+
+    They do where a line along the normal leaves the solid within `thickness` on both sides, seen
+    at 16 depths a side. So the direction of the normals does not matter, and a sheet without
+    volume is thin. The narrow faces at the rim of a plate are not.
+
+    Parameters
+    ----------
+    points, normals : float [N, 3] on the mesh, in its frame; normals of length 1.
+    thickness : in the units of the mesh.
+    """
+    depths = np.linspace(0, thickness, 17)[1:, None]
+    thin = np.ones(len(points), bool)
+    for side in (-1, 1):
+        line = points[:, None] + side * depths * normals[:, None]  # [N, 16, 3]
+        thin &= ~inside(mesh, line.reshape(-1, 3)).reshape(len(points), -1).all(axis=1)
+    return thin
 
 
 def sign_agreement(mesh: trimesh.Trimesh, points: np.ndarray, sdf: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from nefgpt.io import load_signal
 from nefgpt.signals import Decoded
 
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
-QUALITY = ("iou", "iou_near", "chamfer")
+QUALITY = ("iou", "iou_near", "chamfer", "f_score")
 KEPT = ("iou", "chamfer")
 DISTANCE = "Chamfer distance ×10²"
 FILES = ("meshes", ".ply")
@@ -134,6 +134,48 @@ def training_rows(n: int) -> np.ndarray:
     return np.arange(n) % _HELD_OUT != 0
 
 
+def overlap(spec: FieldSpec, weights: Tensor, signal: dict) -> dict:
+    """Inside/outside agreement of one field [W] with a shape, without extracting its surface.
+
+    Returns
+    -------
+    dict with `iou` (on all held-out points) and `iou_near` (on those near the surface).
+    """
+    from nefgpt.metrics import iou
+
+    held_out = np.ascontiguousarray(signal["points"][::_HELD_OUT])
+    truth = signal["values"][::_HELD_OUT] < 0
+    inside = fused.values(spec, weights.numpy(), held_out) < spec.surface_level()
+    half = len(truth) // 2  # the sampler writes uniform points first, near ones second
+    return {"iou": float(iou(inside, truth)), "iou_near": float(iou(inside[half:], truth[half:]))}
+
+
+def closeness(found: Surface, reference: np.ndarray) -> dict:
+    """How close an extracted surface is to the mesh.
+
+    Parameters
+    ----------
+    reference : float32 [N, 3] points on the mesh, in field coordinates.
+
+    Returns
+    -------
+    dict with `chamfer` (of N_POINTS points, in the evaluation's normalisation, times 100; NaN
+    without a surface) and `f_score` (of N points at 0.01 field units; 0 without a surface).
+    """
+    from nefgpt.metrics import chamfer, f_score
+
+    if not found.valid:
+        return {"chamfer": float("nan"), "f_score": 0.0}
+    few = reference[:N_POINTS]
+    centre, spread = few.mean(axis=0), few.std()
+    points = found.sample(len(few), seed=0)
+    distance = 100 * chamfer((points - centre) / spread, (few - centre) / spread)
+    return {
+        "chamfer": distance,
+        "f_score": f_score(found.sample(len(reference), seed=0), reference),
+    }
+
+
 def quality(spec: FieldSpec, weights: Tensor, signal: dict, resolution: int) -> dict:
     """How well one field [W] keeps its shape.
 
@@ -144,29 +186,14 @@ def quality(spec: FieldSpec, weights: Tensor, signal: dict, resolution: int) -> 
 
     Returns
     -------
-    dict with `iou` (inside/outside on all held-out points), `iou_near` (those near the surface)
-    and `chamfer` (extracted surface against the mesh, in the evaluation's normalisation, times
-    100; NaN when the field has no surface), `n_components` of the extracted surface.
+    dict of what `overlap` and `closeness` say, and `n_components` of the extracted surface.
     """
-    from nefgpt.metrics import chamfer, iou
-
-    held_out = np.ascontiguousarray(signal["points"][::_HELD_OUT])
-    truth = signal["values"][::_HELD_OUT] < 0
-    inside = fused.values(spec, weights.numpy(), held_out) < spec.surface_level()
-    half = len(truth) // 2  # the sampler writes uniform points first, near ones second
     found = surface(spec, weights, resolution)
-    distance = float("nan")
-    if found.valid:
-        reference = signal["surface"][:N_POINTS]
-        centre, spread = reference.mean(axis=0), reference.std()
-        points = found.sample(len(reference), seed=0)
-        distance = 100 * chamfer((points - centre) / spread, (reference - centre) / spread)
-    return {
-        "iou": float(iou(inside, truth)),
-        "iou_near": float(iou(inside[half:], truth[half:])),
-        "chamfer": distance,
-        "n_components": found.n_components,
-    }
+    return (
+        overlap(spec, weights, signal)
+        | closeness(found, signal["surface"])
+        | {"n_components": found.n_components}
+    )
 
 
 def real(signal: dict) -> np.ndarray:

@@ -75,7 +75,8 @@ def test_unseen_shape_is_fitted(kind, clouds, templates, tmp_path):
     assert spec == SPEC and record["iou"] > 0.85
     cloud = load_signal(clouds["e5"])
     again = shapes.quality(spec, weights, cloud, 32)
-    assert again["iou"] == record["iou"] and again["chamfer"] == record["chamfer"]
+    assert all(again[name] == record[name] for name in shapes.QUALITY)
+    assert record["f_score"] > 0.5
 
 
 @pytest.mark.parametrize("kind", ["one", "many"])

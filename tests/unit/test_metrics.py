@@ -78,6 +78,16 @@ def test_iou_and_f_score():
     assert f_score(points, points + 5) == 0
 
 
+def test_f_score_of_a_surface_found_by_half():
+    points = np.random.default_rng(0).random((50, 3)) * [10, 1, 1]
+    half = points[points[:, 0] < np.median(points[:, 0])] + [0, 0, 0.005]
+    far = points[:25] + 100
+    assert f_score(half, points) == pytest.approx(2 / 3)  # precision 1, recall 1/2
+    assert f_score(np.concatenate([half, far]), points) == pytest.approx(1 / 2)
+    assert f_score(half, points) == f_score(points, half)
+    assert f_score(half, points, threshold=0.005 - 1e-6) == 0
+
+
 def clouds(n, seed, shift=0.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     stretch = rng.uniform(0.5, 2, (n, 1, 3))

@@ -75,7 +75,7 @@ def write_results(root: Path) -> Path:
     spec = FieldSpec(hidden=(4,))
     fields = rng.normal(size=(7, spec.n_weights)).astype(np.float32)
     splits = ["train"] * 5 + ["val"] * 2
-    quality = {"loss": 0.1, "iou": 0.9, "iou_near": 0.8, "chamfer": 1.23}
+    quality = {"loss": 0.1, "iou": 0.9, "iou_near": 0.8, "chamfer": 1.23, "f_score": 0.7}
     weights.write_fields(
         root / "weights.parquet",
         spec,

@@ -9,6 +9,7 @@ from nefgpt.errors import InputError
 from nefgpt.io import load_signal
 from nefgpt.sdf import (
     mesh_to_sdf_distance,
+    on_thin_part,
     prepare,
     sign_agreement,
     signed_distance,
@@ -43,6 +44,36 @@ def test_inside_out_is_the_same_shape():
     expected = signed_distance(sphere, POINTS)
     sphere.invert()
     np.testing.assert_allclose(signed_distance(sphere, POINTS), expected, atol=1e-5)
+
+
+def _thin(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
+    points, faces = trimesh.sample.sample_surface(mesh, 500, seed=0)
+    return points, on_thin_part(mesh, points, mesh.face_normals[faces])
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_both_sides_of_a_thin_plate_are_thin_and_its_rim_is_not(inverted):
+    plate = trimesh.creation.box(extents=[0.5, 0.5, 0.019])
+    if inverted:
+        plate.invert()
+    points, thin = _thin(plate)
+    rim = np.abs(points[:, :2]).max(axis=1) > 0.25 - 1e-9
+    assert rim.any() and (thin == ~rim).all()
+
+
+def test_a_thick_plate_a_sphere_and_what_faces_a_narrow_gap_are_not_thin():
+    thick = trimesh.creation.box(extents=[0.5, 0.5, 0.021])
+    sphere = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
+    boxes = [trimesh.creation.box(extents=[0.2, 0.2, 0.2]) for _ in range(2)]
+    boxes[1].apply_translation([0.21, 0, 0])
+    for mesh in (thick, sphere, trimesh.util.concatenate(boxes)):
+        assert not _thin(mesh)[1].any()
+    assert _thin(trimesh.creation.icosphere(subdivisions=4, radius=0.009))[1].all()
+
+
+def test_a_sheet_without_volume_is_thin():
+    sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]])
+    assert _thin(sheet)[1].mean() > 0.95
 
 
 def test_round_trip_back_to_mesh_units(tmp_path):

@@ -1,0 +1,379 @@
+"""How well fields keep their shapes, over their specification and the way they are fitted.
+
+    python benchmarks/fidelity.py --real FOLDER --out fidelity.csv
+
+For each dataset (procedural airplanes; with --real a folder of meshes) and each variant a
+template is fitted to the most typical shape and all others from it, without a basis. A row is
+appended to the CSV when it is done; called again, the command goes on where it stopped. Prints a
+Markdown table. docs/fidelity.md explains the columns.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from nefgpt import cli, meshes, metrics, procedural, sdf, shapes  # noqa: E402
+from nefgpt.config import Sdf  # noqa: E402
+from nefgpt.dataset import SUFFIXES, hash_unit, safe_id  # noqa: E402
+from nefgpt.errors import InputError  # noqa: E402
+from nefgpt.field import FieldSpec, random_weights  # noqa: E402
+from nefgpt.fit import fit_fields, training_points  # noqa: E402
+from nefgpt.io import load_signal, stable_seed  # noqa: E402
+from nefgpt.tokenizer import fit_tokenizer  # noqa: E402
+from nefgpt.weights import write_fields  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+SEED = 0
+N_DENSE = 16384  # surface points: nearer to each other than the F-score's 0.01
+N_THIN = 4096  # of them are asked whether they lie on a thin part
+PACK = 4  # fields fitted at once
+MIN_COMPONENT = 0.02
+TOKENS = {"kind": "scalar", "n_codes": 127}
+
+FIELD = {"frequency": 2 * math.pi, "octaves": 2, "hidden": [24, 24, 24], "activation": "gelu"}
+FIELD |= {"target": "sdf", "sdf_scale": 0.02, "offset": 0.004}
+FIT = {"learning_rate": 0.01, "loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.0}
+PAPER = {"frequency": 1.0, "hidden": [32] * 4, "target": "occupancy", "offset": 0.005}
+PAPER |= {"loss": "mse", "schedule": "plateau"}
+# What differs from FIELD and FIT; `times` multiplies the steps. The most telling come first.
+VARIANTS: dict[str, dict] = {
+    "middle": {},
+    "frequency 1": {"frequency": 1.0},
+    "frequency pi": {"frequency": math.pi},
+    "frequency 3 pi": {"frequency": 3 * math.pi},
+    "frequency 4 pi": {"frequency": 4 * math.pi},
+    "octaves 1": {"octaves": 1},
+    "octaves 3": {"octaves": 3},
+    "offset 0": {"offset": 0.0},
+    "offset 0.008": {"offset": 0.008},
+    "mse": {"loss": "mse"},
+    "occupancy 0": {"target": "occupancy", "offset": 0.0, "loss": "mse"},
+    "occupancy 0.005": {"target": "occupancy", "offset": 0.005, "loss": "mse"},
+    "occupancy 0.01": {"target": "occupancy", "offset": 0.01, "loss": "mse"},
+    "widths 3 x 16": {"hidden": [16] * 3},
+    "widths 3 x 32": {"hidden": [32] * 3},
+    "widths 4 x 32": {"hidden": [32] * 4},
+    "paper": PAPER,
+    "paper, steps x 4": PAPER | {"times": 4},
+    "steps x 4": {"times": 4},
+    "scale 0.01": {"sdf_scale": 0.01},
+    "scale 0.05": {"sdf_scale": 0.05},
+    "steps x 0.4": {"times": 0.4},
+    "steps x 2": {"times": 2},
+    "silu": {"activation": "silu"},
+    "relu": {"activation": "relu"},
+    "paper, steps x 2": PAPER | {"times": 2},
+}
+# Column of the CSV to its title and digits in the Markdown table.
+TABLE = {
+    "variant": ("variant", ""),
+    "weights": ("weights", ".0f"),
+    "steps": ("steps", ".0f"),
+    "cpu_seconds": ("CPU s a field", ".2f"),
+    "loss": ("loss", ".3f"),
+    "iou": ("IoU", ".3f"),
+    "iou_near": ("IoU near", ".3f"),
+    "chamfer": ("Chamfer ×10²", ".2f"),
+    "f_score": ("F-score", ".3f"),
+    "thin": ("thin", ".3f"),
+    "components": ("parts", ".1f"),
+    "valid %": ("valid %", ".0f"),
+    "1-NNA %": ("1-NNA %", ".1f"),
+    "MMD x100": ("MMD ×10²", ".2f"),
+    "COV %": ("COV %", ".0f"),
+    "quantised_iou": ("Δ IoU", "+.3f"),
+    "quantised_chamfer": ("Δ Chamfer", "+.2f"),
+    "quantised_f_score": ("Δ F-score", "+.3f"),
+}
+COLUMNS = ["dataset", *TABLE, "failed", "shapes", "references", "hardware", "settings"]
+
+
+@dataclass
+class Data:
+    """One dataset.
+
+    Attributes
+    ----------
+    ids : of the fitted shapes, the template's first.
+    signals : what the SDF stage wrote of them.
+    surfaces : their meshes in field coordinates.
+    dense : float32 [N_DENSE, 3] points on each.
+    thin : float32 [k, 3] of those that lie on thin parts.
+    reference : float32 [n, N_POINTS, 3] normalised clouds of other shapes.
+    among : float64 [n, n] Chamfer distances within `reference`.
+    """
+
+    ids: list[str]
+    signals: list[dict]
+    surfaces: list[shapes.Surface]
+    dense: list[np.ndarray]
+    thin: list[np.ndarray]
+    reference: np.ndarray
+    among: np.ndarray
+
+
+def files(kind: str, real: Path | None, folder: Path, n: int) -> dict[str, Path]:
+    """Shape id to mesh, in the order in which shapes are taken; `n` procedural ones are made."""
+    if kind == "procedural":
+        base = folder / "meshes" / procedural.SYNSET
+        made = {}
+        for i in range(n):
+            name = procedural.shape_id(SEED, i)
+            made[name] = base / name / "models" / "model_normalized.obj"
+            if not made[name].exists():
+                procedural.write_mesh(folder / "meshes", SEED, i)
+        return made
+    found = {
+        safe_id(path.relative_to(real)): path
+        for path in sorted(real.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+    }
+    return {name: found[name] for name in sorted(found, key=lambda name: hash_unit(SEED, name))}
+
+
+def prepare(kind: str, real: Path | None, folder: Path, n: int, n_points: int) -> Data:
+    """Sample `n` shapes to fit and `n` references; meshes that cannot be used are left out."""
+    settings = Sdf(n_uniform=n_points // 2, n_near=n_points // 2).model_dump()
+    usable: dict[str, tuple[Path, dict]] = {}
+    for name, path in files(kind, real, folder, 2 * n).items():
+        cloud = folder / f"{kind}-{n_points}" / f"{name}.npz"
+        if not cloud.exists():
+            sdf.prepare(path, name, cloud, settings, SEED)
+        signal = load_signal(cloud)
+        if signal["rejected"]:
+            log.info("left out: %s", signal["rejected"])
+            continue
+        usable[name] = path, signal
+        if len(usable) == 2 * n:
+            break
+    else:
+        raise InputError(f"{kind}: {2 * n} usable meshes are needed, {len(usable)} were found")
+    names = list(usable)
+    clouds = np.stack([shapes.real(usable[name][1]) for name in names])
+    typical = int(metrics.chamfer_matrix(clouds[:n]).sum(axis=1).argmin())
+    ids = [names[typical], *(name for name in names[:n] if name != names[typical])]
+    data = Data(ids, [], [], [], [], clouds[n:], metrics.chamfer_matrix(clouds[n:]))
+    for name in ids:
+        path, signal = usable[name]
+        mesh = meshes.load_mesh(path)
+        vertices = (mesh.vertices - signal["center"]) * signal["scale"]
+        mesh = trimesh.Trimesh(vertices, mesh.faces, process=False)
+        points, faces = trimesh.sample.sample_surface(mesh, N_DENSE, seed=SEED)
+        few, normals = points[:N_THIN], mesh.face_normals[faces[:N_THIN]]
+        data.signals.append(signal)
+        data.surfaces.append(shapes.Surface(vertices, np.asarray(mesh.faces), mesh.body_count))
+        data.dense.append(points.astype(np.float32))
+        data.thin.append(few[sdf.on_thin_part(mesh, few, normals)].astype(np.float32))
+    log.info("%s: %.1f %% thin", kind, 100 * np.mean([len(k) / N_THIN for k in data.thin]))
+    return data
+
+
+def compare(found: shapes.Surface, data: Data, i: int) -> dict:
+    """One surface against the mesh of shape `i`."""
+    row = shapes.closeness(found, data.dense[i]) | {"components": found.n_components}
+    row["thin"] = float("nan")
+    if len(data.thin[i]):
+        points = found.sample(N_DENSE, SEED + 1) if found.valid else None
+        row["thin"] = metrics.within(data.thin[i], points) if found.valid else 0.0
+    return row
+
+
+def summary(rows: list[dict], surfaces: list[shapes.Surface], data: Data) -> dict:
+    """Medians of the rows (the mean of thin parts' share), and the surfaces as samples."""
+    row = {
+        name: float((np.nanmean if name == "thin" else np.nanmedian)([r[name] for r in rows]))
+        for name in rows[0]
+    }
+    nothing = np.full((shapes.N_POINTS, 3), np.nan, np.float32)
+    clouds = [
+        shapes.normalise_cloud(found.sample(shapes.N_POINTS, stable_seed(SEED, "cloud", name)))
+        if found.valid
+        else nothing
+        for name, found in zip(data.ids, surfaces, strict=True)
+    ]
+    values, _ = metrics.set_metrics(np.stack(clouds), data.reference, data.among, SEED)
+    return row | values
+
+
+def variant(name: str, args: argparse.Namespace) -> tuple[FieldSpec, dict, dict]:
+    """Specification, fit settings, and extraction settings of a variant."""
+    changes = dict(VARIANTS[name])
+    steps = round(args.steps * changes.pop("times", 1))
+    spec = FieldSpec.from_dict({k: changes.pop(k, value) for k, value in FIELD.items()})
+    fit = FIT | changes | {"steps": steps, "points_per_step": args.points_per_step}
+    level = spec.offset / 2 if spec.target == "sdf" else 0.0
+    return spec, fit, {"resolution": args.resolution, "level": level}
+
+
+def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict:
+    """Fit, extract and compare one variant; its fields are written to `keep`."""
+    spec, fit, extract = variant(name, args)
+    extract |= {"min_component": MIN_COMPONENT}
+    points, values = training_points(spec, data.signals)
+    seed = stable_seed(SEED, "fit")
+    start = random_weights(spec, stable_seed(SEED, "template"))[None]
+    own = fit | {"steps": args.template_steps}
+    template = fit_fields(spec, points[:1], values[:1], start, 0 * start[0], own, seed)[0][0]
+    began = time.process_time()
+    packs = [
+        fit_fields(
+            spec,
+            points[i : i + PACK],
+            values[i : i + PACK],
+            template.expand(len(points[i : i + PACK]), -1),
+            template,
+            fit,
+            seed,
+            progress=False,
+        )
+        for i in range(0, len(points), PACK)
+    ]
+    seconds = (time.process_time() - began) / len(points)
+    weights, losses, failed = (torch.cat(parts) for parts in zip(*packs, strict=True))
+    surfaces = [shapes.surface(spec, field, **extract) for field in weights]
+    rows = [
+        {"loss": float(losses[i])}
+        | shapes.overlap(spec, weights[i], data.signals[i])
+        | compare(surfaces[i], data, i)
+        for i in range(len(weights))
+    ]
+    write_fields(
+        keep,
+        spec,
+        template.numpy(),
+        [(data.ids[i], "train", None, weights[i].numpy(), row) for i, row in enumerate(rows)],
+    )
+    tokenizer = fit_tokenizer(weights.numpy(), template.numpy(), TOKENS)
+    lost = []
+    for i in range(min(args.quantised, len(weights))):
+        field = torch.from_numpy(tokenizer.decode(tokenizer.encode(weights[i : i + 1].numpy()))[0])
+        new = shapes.overlap(spec, field, data.signals[i])
+        new |= shapes.closeness(shapes.surface(spec, field, **extract), data.dense[i])
+        lost.append({k: new[k] - rows[i][k] for k in ("iou", "chamfer", "f_score")})
+    row = summary(rows, surfaces, data)
+    row |= {f"quantised_{k}": float(np.nanmedian([r[k] for r in lost])) for k in lost[0]}
+    row |= {"weights": spec.n_weights, "steps": fit["steps"], "cpu_seconds": seconds}
+    return row | {"failed": int((failed >= 0).sum())}
+
+
+def settings_of(name: str, args: argparse.Namespace) -> str:
+    """Everything that a row depends on besides its dataset, as JSON."""
+    common = {"sdf_points": args.sdf_points, "dense": N_DENSE, "seed": SEED, "shapes": args.shapes}
+    if name == "meshes":
+        return json.dumps(common, sort_keys=True)
+    spec, fit, extract = variant(name, args)
+    common |= {"field": json.loads(spec.to_json()), "fit": fit, "extract": extract}
+    common |= {"template_steps": args.template_steps, "quantised": args.quantised}
+    return json.dumps(common, sort_keys=True)
+
+
+def as_table(rows: list[dict]) -> str:
+    """The rows as Markdown, a table per dataset."""
+    lines = []
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        lines += [f"**{dataset}**", "", f"| {' | '.join(title for title, _ in TABLE.values())} |"]
+        lines += [f"|---|{'--:|' * (len(TABLE) - 1)}"]
+        for row in (row for row in rows if row["dataset"] == dataset):
+            cells = [
+                (format(float(row[name]), digits) if digits else row[name]) if row[name] else ""
+                for name, (_, digits) in TABLE.items()
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def parse() -> argparse.Namespace:
+    """Command line of the benchmark."""
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/fidelity.py",
+        description="Measure how well fields keep their shapes, over field specifications and "
+        "fit settings, and print a Markdown table. Goes on where an earlier call stopped.",
+        epilog=f"variants: {'; '.join(VARIANTS)}",
+    )
+    parser.add_argument("--real", type=Path, help="a folder of meshes; default: procedural only")
+    parser.add_argument("--shapes", type=int, default=16, help="fitted, and as many references")
+    parser.add_argument("--steps", type=int, default=500, help="of a fit; some take more or fewer")
+    parser.add_argument("--template-steps", type=int, default=1500)
+    parser.add_argument("--points-per-step", type=int, default=2048)
+    parser.add_argument("--sdf-points", type=int, default=50000, help="half near the surface")
+    parser.add_argument("--resolution", type=int, default=128, help="of the extraction's grid")
+    parser.add_argument("--quantised", type=int, default=8, help="shapes extracted after it")
+    parser.add_argument("--variants", nargs="+", default=["*"], help="names or patterns")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--hardware", default=f"{os.cpu_count()} CPU cores", help="for the record")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results/fidelity", help="work here")
+    parser.add_argument("--out", type=Path, required=True, help="CSV that rows are appended to")
+    args = parser.parse_args()
+    if min(args.shapes, args.quantised) < 2:
+        parser.error("--shapes and --quantised must be at least 2")
+    if args.real and not args.real.is_dir():
+        parser.error(f"--real {args.real}: there is no such folder")
+    args.chosen = [name for name in VARIANTS if any(fnmatch(name, p) for p in args.variants)]
+    if not args.chosen:
+        parser.error(f"no variant is named {' or '.join(args.variants)}; there are {[*VARIANTS]}")
+    return args
+
+
+def main() -> None:
+    """Measure all variants that the CSV lacks."""
+    args = parse()
+    torch.set_num_threads(args.threads)
+    rows: list[dict] = []
+    if args.out.exists():
+        with args.out.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        if rows and list(rows[0]) != COLUMNS:
+            raise InputError(f"{args.out} has other columns; name another file")
+    known = {(row["dataset"], row["variant"], row["settings"]) for row in rows}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    ready: dict[str, Data] = {}
+    with args.out.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        if not rows:
+            writer.writeheader()
+        for name in ("meshes", *args.chosen):
+            for kind in ("procedural", "real") if args.real else ("procedural",):
+                settings = settings_of(name, args)
+                if (kind, name, settings) in known:
+                    continue
+                if kind not in ready:
+                    ready[kind] = prepare(
+                        kind, args.real, args.folder, args.shapes, args.sdf_points
+                    )
+                data = ready[kind]
+                if name == "meshes":
+                    each = [compare(found, data, i) for i, found in enumerate(data.surfaces)]
+                    found = summary(each, data.surfaces, data)
+                else:
+                    keep = args.folder / "fields" / kind / f"{name}.parquet"
+                    found = measure(name, data, args, keep)
+                about = {"dataset": kind, "variant": name, "settings": settings}
+                about |= {"shapes": args.shapes, "references": args.shapes}
+                found = {k: f"{v:.5g}" for k, v in found.items() if k in COLUMNS}
+                row = {k: "" for k in COLUMNS} | found | about | {"hardware": args.hardware}
+                writer.writerow(row)
+                stream.flush()
+                rows.append({k: str(v) for k, v in row.items()})
+                log.info("%s", {k: row[k] for k in ("dataset", *TABLE)})
+    sys.stdout.write(as_table(rows))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,56 @@
+"""The benchmark of fidelity, as a person calls it."""
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "benchmarks/fidelity.py"
+TINY = "--shapes 3 --steps 5 --template-steps 20 --points-per-step 256 --sdf-points 2000"
+TINY += " --resolution 24 --quantised 2 --hardware test"
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Run the command in this process, which has its imports already; return what it printed."""
+    spec = importlib.util.spec_from_file_location("fidelity", PATH)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fidelity", module)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec.loader.exec_module(module)
+
+    def run(*words: str) -> str:
+        paths = ["--folder", str(tmp_path), "--out", str(tmp_path / "fidelity.csv")]
+        monkeypatch.setattr(sys, "argv", ["fidelity.py", *TINY.split(), *paths, *words])
+        module.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_row_per_variant_and_a_second_call_adds_what_is_missing(call, tmp_path):
+    call("--variants", "middle")
+    before = (tmp_path / "fidelity.csv").read_text()
+    printed = call("--variants", "middle", "paper")
+    after = (tmp_path / "fidelity.csv").read_text()
+    assert after.startswith(before)
+    rows = list(csv.DictReader(after.splitlines()))
+    assert [row["variant"] for row in rows] == ["meshes", "middle", "paper"]
+    assert [row["weights"] for row in rows] == ["", "1608", "3712"]
+    # Shapes against themselves: nothing is lost.
+    assert float(rows[0]["f_score"]) > 0.99 and float(rows[0]["thin"]) > 0.99
+    for row in rows[1:]:
+        assert 0 <= float(row["f_score"]) < 0.9 and float(row["cpu_seconds"]) > 0
+        assert f"| {row['variant']} | {row['weights']} |" in printed
+
+
+def test_unknown_variants_and_missing_folders_are_named(call, capsys):
+    for words, message in (
+        (["--variants", "nothing"], "no variant is named nothing"),
+        (["--real", "absent"], "--real absent: there is no such folder"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            call(*words)
+        assert message in capsys.readouterr().err
