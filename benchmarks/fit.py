@@ -140,7 +140,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     points, values = training_points(SPEC, signals)
     zero = torch.zeros(SPEC.n_weights)
     start = random_weights(SPEC, 0)[None]
-    begin = {**OURS, "steps": 2000}
+    begin = {**OURS, "steps": args.template_steps}
     template = fit_fields(SPEC, points[:1], values[:1], start, zero, begin, 0, progress=False)
     start = template.weights[0]
     peak = matmul_peak()
@@ -211,7 +211,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     return {"fidelity": fidelity, "speed": speed}
 
 
-def jobs(folder: Path, paths: dict[str, Path]) -> list[dict]:
+def jobs(folder: Path, paths: dict[str, Path], runs: int) -> list[dict]:
     """Seconds and peak memory of whole jobs of one thread: of one field, and of packs."""
     template, rows = folder / "template.safetensors", []
     save_field(template, SPEC, random_weights(SPEC, stable_seed(0, "template")), {})
@@ -226,7 +226,7 @@ def jobs(folder: Path, paths: dict[str, Path]) -> list[dict]:
             words += ["--field", SPEC.to_json(), "--settings", json.dumps(OURS | {"steps": steps})]
             words += ["--out-dir", folder / "fields", "--manifest", folder / "manifest.json"]
         seconds = []
-        for _ in range(5 if n < 2 else 1):
+        for _ in range(runs if n < 2 else 1):
             for field in (folder / "fields").glob("*"):
                 field.unlink()
             began = time.perf_counter()
@@ -253,6 +253,8 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, default=17, help="airplanes; fields repeat them")
     parser.add_argument("--loop-steps", type=int, default=7200)
     parser.add_argument("--loop-fields", type=int, default=4, help="fields the loop really fits")
+    parser.add_argument("--template-steps", type=int, default=2000, help="of the common start")
+    parser.add_argument("--job-runs", type=int, default=5, help="0 leaves the jobs out")
     parser.add_argument("--folder", type=Path, help="keep the point clouds here")
     parser.add_argument("--hardware", default="", help="what the results say of the machine")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
@@ -264,7 +266,9 @@ def main() -> None:
         paths = airplanes(folder, args.shapes)
         threads = torch.get_num_threads()
         result = {"hardware": args.hardware, "device": str(device()), "threads": threads}
-        result |= fits(args, paths) | {"jobs": jobs(Path(temporary), paths)}
+        result |= fits(args, paths)
+        if args.job_runs:
+            result["jobs"] = jobs(Path(temporary), paths, args.job_runs)
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -46,8 +46,8 @@ def cosine(step: int, steps: int) -> float:
 def draw_points(n_points: int, n: int, generator: torch.Generator) -> Tensor:
     """Point numbers of one step, int64: `n` random ones, or all where there are no more."""
     if n >= n_points:
-        return torch.arange(n_points)
-    return torch.randint(n_points, (n,), generator=generator)
+        return torch.arange(n_points, device=generator.device)
+    return torch.randint(n_points, (n,), generator=generator, device=generator.device)
 
 
 def loss_and_gradient(
@@ -156,10 +156,10 @@ def fit_fields(
     taken = torch.zeros(n_fields, dtype=torch.long, device=where)
     steps, pull = int(settings["steps"]), float(settings["pull"])
     least_rate = float(settings["learning_rate"]) / 1000
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(where).manual_seed(seed)
     decay = float(settings["averaging"])
     for step in tqdm(range(steps), desc="fit", unit="step", disable=not progress, mininterval=1):
-        chosen = draw_points(n_points, settings["points_per_step"], generator).to(where)
+        chosen = draw_points(n_points, settings["points_per_step"], generator)
         loss, gradient = loss_and_gradient(
             spec, now["free"], anchor, basis, points, target, now["rows"], chosen, settings["loss"]
         )

@@ -78,6 +78,7 @@ def learn_basis(
         [{"params": [mean, basis]}, {"params": [codes]}], betas=(0.9, 0.99)
     )
     points, target = points.to(where), spec.target_of(values).to(where)
+    points_draw = torch.Generator(where).manual_seed(stable_seed(seed, "points"))
     steps, per_step = settings["steps"], min(settings["fields_per_step"], n_fields)
     order, recent = torch.zeros(0, dtype=torch.long), []
     for step in tqdm(range(steps), desc="basis", unit="step", mininterval=1):
@@ -86,7 +87,7 @@ def learn_basis(
         if len(order) < per_step:
             order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
         rows, order = order[:per_step].to(where), order[per_step:]
-        chosen = draw_points(n_points, settings["points_per_step"], draw).to(where)
+        chosen = draw_points(n_points, settings["points_per_step"], points_draw)
         some = codes[rows]
         losses, gradient = loss_and_gradient(
             spec, mean + some @ basis, mean, None, points, target, rows, chosen, settings["loss"]
