@@ -50,7 +50,7 @@ def draw_points(n_points: int, n: int, generator: torch.Generator) -> Tensor:
     return torch.randint(n_points, (n,), generator=generator, device=generator.device)
 
 
-def loss_and_gradient(
+def batched(
     spec: FieldSpec,
     free: Tensor,
     anchor: Tensor,
@@ -61,19 +61,7 @@ def loss_and_gradient(
     chosen: Tensor,
     loss: str,
 ) -> tuple[Tensor, Tensor]:
-    """Losses [F] of fields and their gradients: one batched problem on a GPU, fused on a CPU.
-
-    The parameters are those of `nefgpt.fused.gradients`, as tensors on one device.
-    """
-    if not free.is_cuda:
-        from nefgpt import fused  # its compiler is not needed elsewhere
-
-        arrays = [
-            None if tensor is None else np.ascontiguousarray(tensor.numpy())
-            for tensor in (free, anchor, basis, points, target, rows, chosen)
-        ]
-        losses, gradient = fused.gradients(spec, *arrays, loss)
-        return torch.from_numpy(losses), torch.from_numpy(gradient)
+    """What `nefgpt.fused.gradients` computes, as one stacked problem in PyTorch."""
     free = free.detach().requires_grad_(True)
     weights = free if basis is None else anchor + free @ basis
     seen = rows[:, None], chosen
@@ -81,6 +69,20 @@ def loss_and_gradient(
     losses = (error.abs() if loss == "l1" else error.square()).mean(dim=1)
     (gradient,) = torch.autograd.grad(losses.sum(), free)
     return losses.detach(), gradient
+
+
+def loss_and_gradient(spec: FieldSpec, *tensors: Tensor | None, loss: str) -> tuple[Tensor, Tensor]:
+    """Losses [F] of fields and their gradients: `batched` on a GPU, fused on a CPU.
+
+    The parameters are those of `nefgpt.fused.gradients`, as tensors on one device.
+    """
+    if tensors[0].is_cuda:
+        return batched(spec, *tensors, loss)
+    from nefgpt import fused  # other stages need no compiler
+
+    arrays = [None if t is None else np.ascontiguousarray(t.numpy()) for t in tensors]
+    losses, gradient = fused.gradients(spec, *arrays, loss)
+    return torch.from_numpy(losses), torch.from_numpy(gradient)
 
 
 class Fitted(NamedTuple):
@@ -160,9 +162,8 @@ def fit_fields(
     decay = float(settings["averaging"])
     for step in tqdm(range(steps), desc="fit", unit="step", disable=not progress, mininterval=1):
         chosen = draw_points(n_points, settings["points_per_step"], generator)
-        loss, gradient = loss_and_gradient(
-            spec, now["free"], anchor, basis, points, target, now["rows"], chosen, settings["loss"]
-        )
+        fields = now["free"], anchor, basis, points, target, now["rows"], chosen
+        loss, gradient = loss_and_gradient(spec, *fields, loss=settings["loss"])
         if pull:
             gradient += 2 * pull * (now["free"] - origin)
         finite = torch.isfinite(loss + gradient.sum(dim=1))

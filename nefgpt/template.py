@@ -89,9 +89,8 @@ def learn_basis(
         rows, order = order[:per_step].to(where), order[per_step:]
         chosen = draw_points(n_points, settings["points_per_step"], points_draw)
         some = codes[rows]
-        losses, gradient = loss_and_gradient(
-            spec, mean + some @ basis, mean, None, points, target, rows, chosen, settings["loss"]
-        )
+        fields = mean + some @ basis, mean, None, points, target, rows, chosen
+        losses, gradient = loss_and_gradient(spec, *fields, loss=settings["loss"])
         gradient /= per_step
         mean.grad, basis.grad = gradient.sum(dim=0), some.T @ gradient
         codes.grad = torch.zeros_like(codes)
