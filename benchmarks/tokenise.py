@@ -133,6 +133,8 @@ def append_missing(path: Path, names: list[str], gpt: list[str], made, same: dic
         row = {"method": name, **same, **made(name)}
         row["seconds_measured"] = number(time.perf_counter() - began)
         new = not path.exists()
+        if not new and next(iter(read_rows(path)), row).keys() != row.keys():
+            raise InputError(f"{path} has other columns than this benchmark's: name another file")
         with path.open("a", newline="") as stream:
             writer = csv.DictWriter(stream, row, lineterminator="\n")
             if new:
@@ -208,6 +210,7 @@ def main() -> None:
         prog="python benchmarks/tokenise.py",
         description="Compare ways of fitting fields by what their tokens keep of the shapes and "
         "by how predictable the tokens are. Settings not named here are config/config.yaml's.",
+        epilog=f"Methods: {'; '.join(METHODS)}.",
     )
     parser.add_argument("--folder", type=Path, required=True, help="signals and fits stay here")
     parser.add_argument("--out", type=Path, required=True, help="CSV; <name>-pairs.csv beside it")
@@ -220,17 +223,19 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[16, 16, 16], help="field widths")
     parser.add_argument("--codes", type=int, default=127, help="of every method's codebook")
     parser.add_argument("--resolution", type=int, default=64, help="grid of the Chamfer distance")
-    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
-    parser.add_argument(
-        "--gpt", nargs="*", default=[], choices=METHODS, help="methods that a GPT is trained on"
-    )
+    names = {"nargs": "*", "choices": METHODS, "metavar": "METHOD"}
+    parser.add_argument("--methods", **names, default=list(METHODS), help="default: all, see below")
+    parser.add_argument("--gpt", **names, default=[], help="methods that a GPT is trained on")
     parser.add_argument("--gpt-iterations", type=int, default=400)
     parser.add_argument("--no-pairs", action="store_true", help="leave out the pairs of fits")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hardware", default=f"{os.cpu_count()} CPU cores", help="for the record")
     args = parser.parse_args()
-    if args.train < 2 or args.held_out < 1:
-        raise InputError("--train must be at least 2 and --held-out at least 1")
+    least = {"train": 2, "held_out": 1, "measured": 1, "steps": 1, "basis_steps": 1, "codes": 2}
+    least |= {"points": 1000, "resolution": 2, "gpt_iterations": 1}
+    for key, value in least.items():
+        if vars(args)[key] < value:
+            raise InputError(f"--{key.replace('_', '-')} must be at least {value}")
     defaults = config.load(ROOT / "config/config.yaml")
     sdf = defaults["sdf"] | {"n_uniform": args.points, "n_near": args.points}
     data = token_methods.load_data(args.folder, args.train, args.held_out, sdf, args.seed)

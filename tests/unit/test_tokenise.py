@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nefgpt.errors import InputError
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -61,6 +63,20 @@ def test_a_run_measures_every_method_and_goes_on_where_it_stopped(
     assert again[:-1] == rows[:-1]
     drop = {"seconds_measured": ""}
     assert again[-1] | drop == rows[-1] | drop
+
+
+def test_impossible_options_and_a_table_of_something_else_are_refused(
+    tokenise, tmp_path, monkeypatch
+):
+    words = ["tokenise", "--folder", str(tmp_path), "--out", str(tmp_path / "t.csv"), "--codes"]
+    monkeypatch.setattr(sys, "argv", [*words, "1"])
+    with pytest.raises(InputError, match="--codes must be at least 2"):
+        tokenise.main()
+    other = tmp_path / "other.csv"
+    other.write_text("name,value\na,1\n")
+    with pytest.raises(InputError, match="other columns"):
+        tokenise.append_missing(other, ["x"], [], lambda name: {"tokens": 3}, {"codes": "2"})
+    assert other.read_text() == "name,value\na,1\n"
 
 
 def test_codes_that_never_change_cost_no_bits_and_random_ones_all_of_theirs(tokenise):
