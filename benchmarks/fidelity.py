@@ -245,7 +245,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
         for i in range(0, len(points), PACK)
     ]
     seconds = (time.process_time() - began) / len(points)
-    weights, losses, failed = (torch.cat(parts) for parts in zip(*packs, strict=True))
+    weights, losses, failed, _ = (torch.cat(parts) for parts in zip(*packs, strict=True))
     surfaces = [shapes.surface(spec, field, **extract) for field in weights]
     rows = [
         {"loss": float(losses[i])}
