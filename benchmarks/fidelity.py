@@ -82,6 +82,7 @@ VARIANTS: dict[str, dict] = {
     "paper, steps x 2": PAPER | {"times": 2},
     "level 0": {"level": 0.0},
     "level 0.004": {"level": 0.004},
+    "offset 0, level 0.002": {"offset": 0.0, "level": 0.002},
     "rate 0.003": {"learning_rate": 0.003},
     "octaves 3, frequency pi": {"octaves": 3, "frequency": math.pi},
     "octaves 3, widths 3 x 16": {"octaves": 3, "hidden": [16] * 3},
@@ -355,7 +356,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     ready: dict[str, Data] = {}
     with args.out.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         if not rows:
             writer.writeheader()
         for name in ("meshes", *args.chosen):
