@@ -51,7 +51,8 @@ FIELD |= {"target": "sdf", "sdf_scale": 0.02, "offset": 0.004}
 FIT = {"learning_rate": 0.01, "loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.0}
 PAPER = {"frequency": 1.0, "hidden": [32] * 4, "target": "occupancy", "offset": 0.005}
 PAPER |= {"loss": "mse", "schedule": "plateau"}
-# What differs from FIELD and FIT; `times` multiplies the steps. The most telling come first.
+# What differs from FIELD and FIT; `times` multiplies the steps, `level` is where the surface is
+# extracted (else half the offset of an sdf). The most telling come first.
 VARIANTS: dict[str, dict] = {
     "middle": {},
     "frequency 1": {"frequency": 1.0},
@@ -79,6 +80,15 @@ VARIANTS: dict[str, dict] = {
     "silu": {"activation": "silu"},
     "relu": {"activation": "relu"},
     "paper, steps x 2": PAPER | {"times": 2},
+    "level 0": {"level": 0.0},
+    "level 0.004": {"level": 0.004},
+    "offset 0, level 0.002": {"offset": 0.0, "level": 0.002},
+    "rate 0.003": {"learning_rate": 0.003},
+    "octaves 3, frequency pi": {"octaves": 3, "frequency": math.pi},
+    "octaves 3, widths 3 x 16": {"octaves": 3, "hidden": [16] * 3},
+    "octaves 3, widths 3 x 32": {"octaves": 3, "hidden": [32] * 3},
+    "octaves 3, steps x 0.4": {"octaves": 3, "times": 0.4},
+    "octaves 3, steps x 4": {"octaves": 3, "times": 4},
 }
 # Column of the CSV to its title and digits in the Markdown table.
 TABLE = {
@@ -216,8 +226,8 @@ def variant(name: str, args: argparse.Namespace) -> tuple[FieldSpec, dict, dict]
     changes = dict(VARIANTS[name])
     steps = round(args.steps * changes.pop("times", 1))
     spec = FieldSpec.from_dict({k: changes.pop(k, value) for k, value in FIELD.items()})
+    level = changes.pop("level", spec.offset / 2 if spec.target == "sdf" else 0.0)
     fit = FIT | changes | {"steps": steps, "points_per_step": args.points_per_step}
-    level = spec.offset / 2 if spec.target == "sdf" else 0.0
     return spec, fit, {"resolution": args.resolution, "level": level}
 
 
@@ -284,12 +294,13 @@ def settings_of(name: str, args: argparse.Namespace) -> str:
 
 
 def as_table(rows: list[dict]) -> str:
-    """The rows as Markdown, a table per dataset."""
+    """The rows as Markdown, a table per dataset and number of shapes."""
     lines = []
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        lines += [f"**{dataset}**", "", f"| {' | '.join(title for title, _ in TABLE.values())} |"]
+    for group in dict.fromkeys((row["dataset"], row["shapes"]) for row in rows):
+        lines += ["{}, {} shapes".format(*group), ""]
+        lines += [f"| {' | '.join(title for title, _ in TABLE.values())} |"]
         lines += [f"|---|{'--:|' * (len(TABLE) - 1)}"]
-        for row in (row for row in rows if row["dataset"] == dataset):
+        for row in (row for row in rows if (row["dataset"], row["shapes"]) == group):
             cells = [
                 (format(float(row[name]), digits) if digits else row[name]) if row[name] else ""
                 for name, (_, digits) in TABLE.items()
@@ -345,7 +356,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     ready: dict[str, Data] = {}
     with args.out.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         if not rows:
             writer.writeheader()
         for name in ("meshes", *args.chosen):
