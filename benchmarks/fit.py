@@ -11,10 +11,7 @@ and the fixed cost of a job. Prints Markdown tables. Runs on the GPU when there 
 import argparse
 import itertools
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +23,8 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from scale import measure  # noqa: E402
+
 from nefgpt import procedural, sdf  # noqa: E402
 from nefgpt.field import FieldSpec, evaluate, random_weights  # noqa: E402
 from nefgpt.fit import batched, device, fit_fields, save_field, training_points  # noqa: E402
@@ -36,7 +35,7 @@ SPEC = FieldSpec(hidden=(32, 32, 32, 32))  # the paper's 3,712 weights
 OURS = {"points_per_step": 1024, "learning_rate": 0.02, "loss": "l1", "pull": 0.0}
 OURS |= {"schedule": "cosine", "averaging": 0.0, "quality_resolution": 64}
 LOOP_POINTS = 8192
-BUDGETS = (100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200)
+BUDGETS = (100, 200, 400, 800, 1600, 2400, 3200, 4000, 4800, 6400, 9600)
 SDF = {"backend": "libigl", "method": "scan", "n_uniform": 50_000, "n_near": 50_000}
 SDF |= {"sigma": 0.01, "extent": 0.9}
 MEASURES = ("iou", "iou_near", "chamfer")
@@ -224,23 +223,13 @@ def jobs(folder: Path, paths: dict[str, Path], runs: int) -> list[dict]:
             words = ["-m", "nefgpt.fit", "--shapes", json.dumps(shapes), "--template", template]
             words += ["--field", SPEC.to_json(), "--settings", json.dumps(OURS | {"steps": steps})]
             words += ["--out-dir", folder / "fields", "--manifest", folder / "manifest.json"]
-        seconds = []
+        found = []
         for _ in range(runs if n < 2 else 1):
             for field in (folder / "fields").glob("*"):
                 field.unlink()
-            began = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, *map(str, words)],
-                env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-                capture_output=True,
-                text=True,
-            )
-            seconds.append(time.perf_counter() - began)
-            if done.returncode:
-                raise SystemExit(f"error: {name} failed:\n{done.stderr[-2000:]}")
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-        row = {"job": name, "fields": n, "s": statistics.median(seconds)}
-        rows.append(row | {"MB, largest job so far": peak})
+            found.append(measure([sys.executable, *map(str, words)], folder))
+        seconds = statistics.median(run["seconds"] for run in found)
+        rows.append({"job": name, "fields": n, "s": seconds, "MB": found[-1]["mb"]})
     show(rows)
     return rows
 

@@ -5,11 +5,13 @@ pack of many.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import logging
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +52,20 @@ def draw_points(n_points: int, n: int, generator: torch.Generator) -> Tensor:
     return torch.randint(n_points, (n,), generator=generator, device=generator.device)
 
 
+@contextlib.contextmanager
+def torch_on_one_thread() -> Iterator[int]:
+    """Let torch compute with one thread; gives the number that it had.
+
+    Its other threads wait by spinning, so that they would take the cores from the fused passes.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(count)
+
+
 def batched(
     spec: FieldSpec,
     free: Tensor,
@@ -71,17 +87,19 @@ def batched(
     return losses.detach(), gradient
 
 
-def loss_and_gradient(spec: FieldSpec, *tensors: Tensor | None, loss: str) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(
+    spec: FieldSpec, *tensors: Tensor | None, loss: str, threads: int
+) -> tuple[Tensor, Tensor]:
     """Losses [F] of fields and their gradients: `batched` on a GPU, fused on a CPU.
 
     The parameters are those of `nefgpt.fused.gradients`, as tensors on one device.
     """
     if tensors[0].is_cuda:
         return batched(spec, *tensors, loss)
-    from nefgpt import fused  # other stages need no compiler
+    from nefgpt import fused  # a GPU needs no compiler
 
     arrays = [None if t is None else np.ascontiguousarray(t.numpy()) for t in tensors]
-    losses, gradient = fused.gradients(spec, *arrays, loss)
+    losses, gradient = fused.gradients(spec, *arrays, loss, threads)
     return torch.from_numpy(losses), torch.from_numpy(gradient)
 
 
@@ -160,38 +178,43 @@ def fit_fields(
     least_rate = float(settings["learning_rate"]) / 1000
     generator = torch.Generator(where).manual_seed(seed)
     decay = float(settings["averaging"])
-    for step in tqdm(range(steps), desc="fit", unit="step", disable=not progress, mininterval=1):
-        chosen = draw_points(n_points, settings["points_per_step"], generator)
-        fields = now["free"], anchor, basis, points, target, now["rows"], chosen
-        loss, gradient = loss_and_gradient(spec, *fields, loss=settings["loss"])
-        if pull:
-            gradient += 2 * pull * (now["free"] - origin)
-        finite = torch.isfinite(loss + gradient.sum(dim=1))
-        now["failed"] = torch.where((now["failed"] < 0) & ~finite, step, now["failed"])
-        # A failed field stands still, and its neighbours never see it.
-        gradient = torch.where((now["failed"] < 0)[:, None], gradient, 0.0)
-        now["mean"].lerp_(gradient, 0.1)
-        now["square"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        if settings["schedule"] == "cosine":
-            rate = now["rate"] * cosine(step, steps)
-        else:
-            rate = now["rate"]
-            _watch(now, loss, least_rate)
-        scale = now["square"].sqrt().mul_((1 - 0.999 ** (step + 1)) ** -0.5).add_(1e-8)
-        now["free"] -= rate / (1 - 0.9 ** (step + 1)) * now["mean"] / scale
-        if decay:
-            now["average"].lerp_(now["free"], 1 if step == 0 else 1 - decay)
-        now["loss"] = loss
-        if step % _CHECK_EVERY == _CHECK_EVERY - 1 or step == steps - 1:
-            for name, result in found.items():
-                result[now["rows"]] = now[name]
-            taken[now["rows"]] = step + 1
-            going_on = (now["failed"] < 0) & ~now["done"]
-            if not going_on.all():  # the only place where the host waits for a GPU
-                now = {name: value[going_on] for name, value in now.items()}
-            if not len(now["rows"]):
-                break
-    result = found["average"] if decay else found["free"]
+    with torch_on_one_thread() as threads:
+        for step in tqdm(
+            range(steps), desc="fit", unit="step", disable=not progress, mininterval=1
+        ):
+            chosen = draw_points(n_points, settings["points_per_step"], generator)
+            fields = now["free"], anchor, basis, points, target, now["rows"], chosen
+            loss, gradient = loss_and_gradient(
+                spec, *fields, loss=settings["loss"], threads=threads
+            )
+            if pull:
+                gradient += 2 * pull * (now["free"] - origin)
+            finite = torch.isfinite(loss + gradient.sum(dim=1))
+            now["failed"] = torch.where((now["failed"] < 0) & ~finite, step, now["failed"])
+            # A failed field stands still, and its neighbours never see it.
+            gradient = torch.where((now["failed"] < 0)[:, None], gradient, 0.0)
+            now["mean"].lerp_(gradient, 0.1)
+            now["square"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            if settings["schedule"] == "cosine":
+                rate = now["rate"] * cosine(step, steps)
+            else:
+                rate = now["rate"]
+                _watch(now, loss, least_rate)
+            scale = now["square"].sqrt().mul_((1 - 0.999 ** (step + 1)) ** -0.5).add_(1e-8)
+            now["free"] -= rate / (1 - 0.9 ** (step + 1)) * now["mean"] / scale
+            if decay:
+                now["average"].lerp_(now["free"], 1 if step == 0 else 1 - decay)
+            now["loss"] = loss
+            if step % _CHECK_EVERY == _CHECK_EVERY - 1 or step == steps - 1:
+                for name, result in found.items():
+                    result[now["rows"]] = now[name]
+                taken[now["rows"]] = step + 1
+                going_on = (now["failed"] < 0) & ~now["done"]
+                if not going_on.all():  # the only place where the host waits for a GPU
+                    now = {name: value[going_on] for name, value in now.items()}
+                if not len(now["rows"]):
+                    break
+        result = found["average"] if decay else found["free"]
     if basis is not None:  # row by row: a product of all may round otherwise for other F
         result = torch.stack([anchor + row @ basis for row in result])
     return Fitted(result.cpu(), found["loss"].cpu(), found["failed"].cpu(), taken.cpu())

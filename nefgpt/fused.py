@@ -6,6 +6,7 @@ and back before the next begins. One thread computes a field, in a fixed order, 
 not depend on which others are computed with it.
 """
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -339,15 +340,20 @@ def _values(flat, points, about, result):
             result[start + p] = out[p]
 
 
-def _in_threads(work: Callable[[slice], None], n: int) -> None:
-    """Share `n` rows among as many threads as torch would use."""
-    count = min(torch.get_num_threads(), n)
-    if count == 1:
-        work(slice(0, n))
-        return
+@functools.cache
+def _pool(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n)  # starting threads takes longer than a small step
+
+
+def _in_threads(work: Callable[[slice], None], n: int, threads: int) -> None:
+    """Share `n` rows among threads."""
+    count = min(threads, n)
     cuts = np.linspace(0, n, count + 1).astype(int)
-    with ThreadPoolExecutor(count) as pool:
-        list(pool.map(work, map(slice, cuts[:-1], cuts[1:])))
+    mine, *others = map(slice, cuts[:-1], cuts[1:])
+    waiting = [_pool(count - 1).submit(work, part) for part in others]
+    work(mine)
+    for future in waiting:
+        future.result()
 
 
 def _about(spec: FieldSpec, loss: str = "l1") -> tuple:
@@ -369,6 +375,7 @@ def gradients(
     rows: np.ndarray,
     chosen: np.ndarray,
     loss: str,
+    threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Losses of F fields at points of the same numbers, and their gradients.
 
@@ -395,12 +402,13 @@ def gradients(
         fields = free[part], anchor, basis, points, target, rows[part], chosen
         _each(*fields, about, losses[part], gradient[part])
 
-    _in_threads(some, len(free))
+    _in_threads(some, len(free), threads)
     return losses, gradient
 
 
 def values(spec: FieldSpec, weights: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Values float32 [N] of one field [W] at points float32 [N, in_dim] in field coordinates."""
     result, about = np.empty(len(points), np.float32), _about(spec)
-    _in_threads(lambda part: _values(weights, points[part], about, result[part]), len(points))
+    threads = torch.get_num_threads()
+    _in_threads(lambda p: _values(weights, points[p], about, result[p]), len(points), threads)
     return result

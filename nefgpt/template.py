@@ -31,6 +31,7 @@ from nefgpt.fit import (
     load_field,
     loss_and_gradient,
     save_field,
+    torch_on_one_thread,
     training_points,
 )
 from nefgpt.io import load_signal, stable_seed
@@ -81,29 +82,32 @@ def learn_basis(
     points_draw = torch.Generator(where).manual_seed(stable_seed(seed, "points"))
     steps, per_step = settings["steps"], min(settings["fields_per_step"], n_fields)
     order, recent = torch.zeros(0, dtype=torch.long), []
-    for step in tqdm(range(steps), desc="basis", unit="step", mininterval=1):
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * cosine(step, steps)
-        if len(order) < per_step:
-            order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
-        rows, order = order[:per_step].to(where), order[per_step:]
-        chosen = draw_points(n_points, settings["points_per_step"], points_draw)
-        some = codes[rows]
-        fields = mean + some @ basis, mean, None, points, target, rows, chosen
-        losses, gradient = loss_and_gradient(spec, *fields, loss=settings["loss"])
-        gradient /= per_step
-        mean.grad, basis.grad = gradient.sum(dim=0), some.T @ gradient
-        codes.grad = torch.zeros_like(codes)
-        codes.grad[rows] = gradient @ basis.T + 2 * settings["pull"] / per_step * some
-        optimiser.step()
-        recent.append(losses.mean())
-        if step % 100 == 99 or step == steps - 1:
-            final = float(torch.stack(recent).mean())
-            if not np.isfinite(final):
-                raise InputError(
-                    f"the basis turned non-finite by step {step}: lower template.learning_rate"
-                )
-            recent.clear()
+    with torch_on_one_thread() as threads:
+        for step in tqdm(range(steps), desc="basis", unit="step", mininterval=1):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * cosine(step, steps)
+            if len(order) < per_step:
+                order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
+            rows, order = order[:per_step].to(where), order[per_step:]
+            chosen = draw_points(n_points, settings["points_per_step"], points_draw)
+            some = codes[rows]
+            fields = mean + some @ basis, mean, None, points, target, rows, chosen
+            losses, gradient = loss_and_gradient(
+                spec, *fields, loss=settings["loss"], threads=threads
+            )
+            gradient /= per_step
+            mean.grad, basis.grad = gradient.sum(dim=0), some.T @ gradient
+            codes.grad = torch.zeros_like(codes)
+            codes.grad[rows] = gradient @ basis.T + 2 * settings["pull"] / per_step * some
+            optimiser.step()
+            recent.append(losses.mean())
+            if step % 100 == 99 or step == steps - 1:
+                final = float(torch.stack(recent).mean())
+                if not np.isfinite(final):
+                    raise InputError(
+                        f"the basis turned non-finite by step {step}: lower template.learning_rate"
+                    )
+                recent.clear()
     differences = (codes @ basis).cpu().double()
     centre = differences.mean(dim=0)
     _, spread, rows = torch.linalg.svd(differences - centre, full_matrices=False)
