@@ -23,6 +23,7 @@ HEADINGS = {
     "copies %": "copies % ↓",
     "accuracy %": "accuracy % ↑",
     "cross-entropy": "cross-entropy ↓",
+    "parts": "parts",
 }
 _PUBLISHED_METRICS = ("MMD x100", "COV %", "1-NNA %", "FPD")
 # As printed in the NeF-GPT report, Table 2; a setting is (top-k, temperature).
@@ -83,7 +84,7 @@ def _number(metric: str, value: float) -> str:
 
 def _value(metric: str, values: np.ndarray) -> str:
     text = _number(metric, float(values.mean()))
-    if len(values) > 1 and np.isfinite(values).all():
+    if np.isfinite(values).all() and np.ptp(values) > 0:
         text += f" ± {_number(metric, float(values.std(ddof=1)))}"
     return text
 
