@@ -32,7 +32,7 @@ from nefgpt.versions import VERSIONS
 log = logging.getLogger(__name__)
 
 _CHECK_EVERY = 50  # steps between looks for fields that are done
-_AT_ONCE = 16  # fields that a CPU fits together; then they are written
+_AT_ONCE = 16  # fields, or more where there are more threads, that a CPU fits before it writes
 
 
 def device() -> torch.device:
@@ -342,7 +342,8 @@ def fit_shapes(
             log.info("kept %s: fitted from the same inputs", out)
         else:
             missing[shape_id] = wanted
-    at_once = len(missing) if device().type == "cuda" else _AT_ONCE
+    on_gpu = device().type == "cuda"
+    at_once = len(missing) if on_gpu else max(_AT_ONCE, torch.get_num_threads())
     problems: list[str] = []
     ids = list(missing)
     for begin in range(0, len(ids), at_once or 1):
