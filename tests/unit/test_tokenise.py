@@ -41,7 +41,7 @@ def test_a_run_measures_every_method_and_goes_on_where_it_stopped(
     rows = read(out)
     assert [row["method"] for row in rows] == list(tokenise.METHODS)
     tokens = {row["method"]: int(row["tokens"]) for row in rows}
-    n_weights = 15 * 4 + 4 + 4
+    n_weights = 21 * 4 + 4 + 4  # three octaves, as the default
     assert tokens["template mean"] == tokens["rounded in the fit"] == n_weights
     assert tokens["basis 32"] == 3  # one fewer than train shapes
     assert tokens["basis 32 + residual, all weights"] == 3 + n_weights
