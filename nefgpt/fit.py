@@ -96,7 +96,7 @@ def loss_and_gradient(
     """
     if tensors[0].is_cuda:
         return batched(spec, *tensors, loss)
-    from nefgpt import fused  # a GPU needs no compiler
+    from nefgpt import fused  # its compiler takes a while to load
 
     arrays = [None if t is None else np.ascontiguousarray(t.numpy()) for t in tensors]
     losses, gradient = fused.gradients(spec, *arrays, loss, threads)
@@ -405,8 +405,8 @@ def main() -> None:
     """Command line of the fit."""
     parser = argparse.ArgumentParser(
         prog="python -m nefgpt.fit",
-        description="Fit fields to sampled signals: one (--signal, --out), or a pack as one "
-        "batched problem (--shapes, --out-dir, --manifest).",
+        description="Fit fields to sampled signals: one (--signal, --out), or a pack in one "
+        "job (--shapes, --out-dir, --manifest).",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--signal", type=Path, help="one signal, named <shape_id>.npz")

@@ -58,7 +58,8 @@ def _sine_cosine(x):
     return sine, cosine
 
 
-@numba.njit(**MATH)
+# Regrouped, the three parts of a quarter turn would become one rounded number.
+@numba.njit(**{**MATH, "fastmath": {"contract", "nsz"}})
 def _encode(points, columns, m, encoding):
     """columns[:, :m] = the encoding of points [in_dim, m]; see `nefgpt.field.encode`."""
     octaves, include_input, frequency = encoding
@@ -341,8 +342,9 @@ def _values(flat, points, about, result):
 
 
 @functools.cache
-def _pool(n: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n)  # starting threads takes longer than a small step
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads beside the one that calls; to start them takes longer than a small step."""
+    return ThreadPoolExecutor(threads - 1)
 
 
 def _in_threads(work: Callable[[slice], None], n: int, threads: int) -> None:
@@ -350,7 +352,7 @@ def _in_threads(work: Callable[[slice], None], n: int, threads: int) -> None:
     count = min(threads, n)
     cuts = np.linspace(0, n, count + 1).astype(int)
     mine, *others = map(slice, cuts[:-1], cuts[1:])
-    waiting = [_pool(count - 1).submit(work, part) for part in others]
+    waiting = [_pool(threads).submit(work, part) for part in others]
     work(mine)
     for future in waiting:
         future.result()

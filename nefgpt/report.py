@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import trimesh
 
-from nefgpt import cli, render
+from nefgpt import cli, render, tables
 from nefgpt.errors import InputError
 from nefgpt.figures import load_input
 from nefgpt.io import read_json, write_text
@@ -115,9 +115,7 @@ def _metrics(path: str | Path) -> str:
     keys = [key for key in ("method", "setting", "n_generated", "n_reference") if key in frame]
     rows: dict[tuple, dict] = {}
     for group, part in frame.groupby([*keys, "metric"], sort=False):
-        text = f"{part['value'].mean():.4g}"
-        if part["value"].count() > 1:
-            text += f" ± {part['value'].std():.2g}"
+        text = tables.printed(group[-1], part["value"].to_numpy(float))
         row = rows.setdefault(group[:-1], dict(zip(keys, group[:-1], strict=True)))
         row[group[-1]] = text
     return _table(pd.DataFrame(rows.values()).fillna(""))

@@ -82,7 +82,8 @@ def _number(metric: str, value: float) -> str:
     return f"{value:.1f}" if metric in HEADINGS else f"{value:.4g}"
 
 
-def _value(metric: str, values: np.ndarray) -> str:
+def printed(metric: str, values: np.ndarray) -> str:
+    """Mean of several seeds' values, ± their standard deviation where they differ."""
     text = _number(metric, float(values.mean()))
     if np.isfinite(values).all() and np.ptp(values) > 0:
         text += f" ± {_number(metric, float(values.std(ddof=1)))}"
@@ -108,7 +109,7 @@ def table2(metrics: pd.DataFrame, published: Sequence[tuple] = PUBLISHED) -> pd.
         row = rows.setdefault(
             (method, setting), {"method": method, "setting": setting, "source": "measured"}
         )
-        row[metric] = _value(metric, pd.to_numeric(part["value"], errors="coerce").to_numpy(float))
+        row[metric] = printed(metric, pd.to_numeric(part["value"], errors="coerce").to_numpy(float))
     others = (
         {"method": method, "setting": setting, "source": "published"}
         | dict(zip(_PUBLISHED_METRICS, values, strict=True))

@@ -98,7 +98,9 @@ def learn_basis(
             gradient /= per_step
             mean.grad, basis.grad = gradient.sum(dim=0), some.T @ gradient
             codes.grad = torch.zeros_like(codes)
-            codes.grad[rows] = gradient @ basis.T + 2 * settings["pull"] / per_step * some
+            # A shape can be twice among the rows, where one order of all ends and the next begins.
+            own = gradient @ basis.T + 2 * settings["pull"] / per_step * some
+            codes.grad.index_add_(0, rows, own)
             optimiser.step()
             recent.append(losses.mean())
             if step % 100 == 99 or step == steps - 1:

@@ -160,7 +160,7 @@ rule tune:
             gpt=f"{RESULTS}/gpt/{CONFIG['tuning']['model']}",
             classifier=f"{RESULTS}/classifier.safetensors" if LABELLED else None,
         ),
-        version=version("sample"),
+        version=", ".join(map(version, ("sample", "extract", "evaluate"))),
     shell:
         "python -m nefgpt.tune --weights {input.weights} --codebook {input.codebook}"
         " --reference {input.reference} {params.options} --out {output} > {log} 2>&1"
