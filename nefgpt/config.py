@@ -95,6 +95,7 @@ class FieldBlock(Block):
     octaves: Annotated[int, Field(ge=0, le=10)] = 2
     include_input: bool = True
     frequency: Annotated[float, Field(gt=0)] = 2 * math.pi
+    mirror: Literal[0, 1, 2] | None = None
     hidden: Annotated[list[Positive], Field(min_length=1, max_length=16)] = [16, 16, 16]
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     output_bias: bool = False
@@ -308,6 +309,11 @@ class Config(Block):
     @model_validator(mode="after")
     def _signal(self):
         images = self.dataset.kind in IMAGE_KINDS
+        if self.field.mirror is not None and self.field.mirror >= self.field.in_dim:
+            raise ValueError(
+                f"field.mirror = {self.field.mirror}: there are {self.field.in_dim} coordinates, "
+                "0 is the first"
+            )
         if images != (self.field.in_dim == 2) or images != (self.field.target == "brightness"):
             wanted = "in_dim: 2, target: brightness" if images else "in_dim: 3, target: sdf"
             raise ValueError(f"dataset.kind {self.dataset.kind} needs field: {{{wanted}}}")

@@ -30,6 +30,8 @@ class FieldSpec:
     octaves : number of sine/cosine pairs per coordinate.
     include_input : keep the raw coordinates among the inputs.
     frequency : angular frequency of the first octave; octave k uses frequency * 2**k.
+    mirror : the coordinate of which a field sees only the size, so that its two halves are alike;
+        for signals with a plane of symmetry through the origin. None for all others.
     hidden : widths of the hidden layers.
     activation : "gelu", "relu" or "silu".
     output_bias : whether the output layer has a bias.
@@ -44,6 +46,7 @@ class FieldSpec:
     octaves: int = 2
     include_input: bool = True
     frequency: float = 2 * math.pi
+    mirror: int | None = None
     hidden: tuple[int, ...] = (16, 16, 16)
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     output_bias: bool = False
@@ -140,6 +143,9 @@ def encode(spec: FieldSpec, points: Tensor) -> Tensor:
 
     Order: raw coordinates (if any), then per octave all sines, then all cosines.
     """
+    if spec.mirror is not None:
+        points = points.clone()
+        points[..., spec.mirror] = points[..., spec.mirror].abs()
     parts = [points] if spec.include_input else []
     for octave in range(spec.octaves):
         angle = points * (spec.frequency * 2**octave)

@@ -61,9 +61,13 @@ def _sine_cosine(x):
 # Regrouped, the three parts of a quarter turn would become one rounded number.
 @numba.njit(**{**MATH, "fastmath": {"contract", "nsz"}})
 def _encode(points, columns, m, encoding):
-    """columns[:, :m] = the encoding of points [in_dim, m]; see `nefgpt.field.encode`."""
-    octaves, include_input, frequency = encoding
+    """columns[:, :m] = the encoding of points [in_dim, m], which a mirror folds; see
+    `nefgpt.field.encode`."""
+    octaves, include_input, frequency, mirror = encoding
     in_dim, row = len(points), 0
+    if mirror >= 0:
+        for p in range(m):
+            points[mirror, p] = abs(points[mirror, p])
     if include_input:
         for d in range(in_dim):
             for p in range(m):
@@ -362,7 +366,8 @@ def _about(spec: FieldSpec, loss: str = "l1") -> tuple:
     """A specification as the compiled functions take it."""
     widths = np.array([spec.n_inputs, *spec.hidden, 1])
     padded = -(-widths // _UNROLLED) * _UNROLLED
-    encoding = (spec.octaves, spec.include_input, spec.frequency)
+    mirror = -1 if spec.mirror is None else spec.mirror
+    encoding = (spec.octaves, spec.include_input, spec.frequency, mirror)
     activation, output = _ACTIVATIONS[spec.activation], _OUTPUTS[spec.output_activation]
     return widths, padded, encoding, (activation, output, _LOSSES[loss], spec.output_bias)
 

@@ -26,10 +26,18 @@ def test_the_schema_is_up_to_date():
         ("fit", "steps", 0, "fit.steps = 0"),
         ("sdf", "backend", "magic", "sdf.backend = 'magic'"),
         ("dataset", "n_shapes", None, "needs n_shapes"),
+        ("field", "mirror", 3, "field.mirror = 3"),
     ],
 )
 def test_bad_values_are_named(block, key, value, message):
     values = load(ROOT / "config/config.yaml")
     values[block][key] = value
     with pytest.raises(InputError, match=message):
+        validate(values)
+
+
+def test_images_have_no_third_coordinate_to_mirror():
+    values = load(ROOT / "config/digits.yaml")
+    values["field"]["mirror"] = 2
+    with pytest.raises(InputError, match="mirror = 2: there are 2"):
         validate(values)

@@ -31,3 +31,16 @@ def test_permuted_hidden_units_compute_the_same_function():
     both = torch.stack([weights, flatten(spec, tensors)])
     values = evaluate(spec, both, points)
     torch.testing.assert_close(values[0], values[1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_mirrored_field_has_two_equal_halves():
+    spec = FieldSpec(mirror=1)
+    weights = random_weights(spec, 3)[None]
+    points = torch.rand(64, 3) - 0.5
+    image = points * torch.tensor([1.0, -1.0, 1.0])
+    assert torch.equal(evaluate(spec, weights, points), evaluate(spec, weights, image))
+    assert not torch.equal(evaluate(spec, weights, points), evaluate(spec, weights, -image))
+    # Where the coordinate is positive already, nothing is folded.
+    plain = FieldSpec()
+    half = points.abs()
+    assert torch.equal(evaluate(spec, weights, half), evaluate(plain, weights, half))

@@ -15,6 +15,7 @@ SPECS = st.builds(
     octaves=st.integers(0, 4),
     include_input=st.just(True),
     frequency=st.sampled_from([1.0, 6.28]),
+    mirror=st.sampled_from([None, 0, 1]),
     hidden=st.lists(st.integers(1, 33), min_size=1, max_size=4).map(tuple),
     activation=st.sampled_from(["gelu", "relu", "silu"]),
     output_bias=st.booleans(),
@@ -75,7 +76,7 @@ def test_gradients_of_coefficients_are_torchs():
 def test_encoding_is_exact_at_ten_octaves(frequency):
     points = torch.rand(3, 200, generator=torch.Generator().manual_seed(0)) - 0.5
     columns = np.zeros((63, 200), np.float32)
-    fused._encode(points.numpy(), columns, 200, (10, True, frequency))
+    fused._encode(points.numpy(), columns, 200, (10, True, frequency, -1))
     np.testing.assert_array_equal(columns[:3], points)
     angles = (points.numpy() * np.float32(frequency)).astype(float)
     for octave in range(10):

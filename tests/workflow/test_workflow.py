@@ -91,6 +91,7 @@ STALE = {
     "field.octaves": (3, FIELDS),
     "field.include_input": (False, FIELDS),
     "field.frequency": (3.0, FIELDS),
+    "field.mirror": (0, FIELDS),
     "field.hidden": ([8, 9], FIELDS),
     "field.activation": ("relu", FIELDS),
     "field.output_bias": (True, FIELDS),
