@@ -69,12 +69,16 @@ def _grid(rows: int, columns: int, width: float, height: float):
 
 @_styled
 def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None = None) -> Figure:
-    """Training and validation loss in bits per token, best validation point marked.
+    """Training and validation loss in bits per token.
+
+    Thin, at the temperature of the logits that suits each checkpoint best; its lowest point is
+    marked.
 
     Parameters
     ----------
     losses
-        Model name to a frame with `iteration`, `train_loss`, `val_loss` (in nats).
+        Model name to a frame with `iteration`, `train_loss`, `val_loss`, `calibrated_val_loss`
+        (in nats).
     unigram_entropy
         Entropy of the codes' frequencies in bits: what a model without context reaches.
     """
@@ -82,19 +86,23 @@ def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None =
     ax = axes[0, 0]
     for i, (name, frame) in enumerate(losses.items()):
         color = COLORS[i % len(COLORS)]
-        bits = frame[["train_loss", "val_loss"]].astype(float) / np.log(2)
+        names = ["train_loss", "val_loss", "calibrated_val_loss"]
+        bits = frame[names].astype(float) / np.log(2)
         iteration = frame["iteration"].to_numpy(float)
-        train, val = bits["train_loss"].to_numpy(), bits["val_loss"].to_numpy()
+        train, val, calibrated = (bits[name].to_numpy() for name in names)
         seen = np.isfinite(train)
         ax.plot(iteration[seen], train[seen], color=color, alpha=0.45, lw=1, label=f"{name}, train")
         seen = np.isfinite(val)
         ax.plot(iteration[seen], val[seen], color=color, lw=1.6, label=f"{name}, val")
+        label = f"{name}, val at its best temperature"
+        ax.plot(iteration[seen], calibrated[seen], color=color, lw=1, ls=":", label=label)
         if seen.any():
-            best = int(np.nanargmin(val))
-            ax.plot(iteration[best], val[best], "o", color=color, mec="white", ms=7, zorder=5)
+            best = int(np.nanargmin(calibrated))
+            place = iteration[best], calibrated[best]
+            ax.plot(*place, "o", color=color, mec="white", ms=7, zorder=5)
             ax.annotate(
-                f"{val[best]:.3f}",
-                (iteration[best], val[best]),
+                f"{calibrated[best]:.3f}",
+                place,
                 xytext=(0, -12),
                 textcoords="offset points",
                 ha="center",

@@ -230,6 +230,10 @@ def score(
     # Nearer to a training shape than any unseen real shape is.
     values["copies %"] = 100 * float((distance < known["nearest_train"].min()).mean())
     valid = np.isfinite(generated).all(axis=(1, 2))
+    # How far samples are from the training set: 1 is as far as unseen real shapes.
+    unseen = float(np.median(known["nearest_train"]))
+    seen = float(np.median(distance[valid])) if valid.any() else float("nan")
+    values["novelty"] = seen / unseen if unseen else float("nan")
     order = np.argsort(to_train, axis=1, kind="stable")[:, :NEIGHBOURS]
     nearest = np.where(valid[:, None], order, -1)
     return values, {"valid": valid, "nearest": nearest, "distance": distance}, n

@@ -297,8 +297,9 @@ def _training(results: Path, config: dict) -> list[dict]:
                 "parameters": about["n_parameters"],
                 "iterations": settings["iterations"],
                 "seconds": round(float((done * tokens / speed).sum())),
-                "best iteration": about["iteration"],
-                "val loss, bits per code": f"{about['val_loss'] / np.log(2):.3f}",
+                "kept iteration": about["iteration"],
+                "val loss, bits per code": f"{about['calibrated_val_loss'] / np.log(2):.3f}",
+                "at temperature": about["temperature"],
             }
         )
     return rows

@@ -21,6 +21,7 @@ HEADINGS = {
     "valid %": "valid % ↑",
     "watertight %": "watertight % ↑",
     "copies %": "copies % ↓",
+    "novelty": "novelty",
     "accuracy %": "accuracy % ↑",
     "cross-entropy": "cross-entropy ↓",
     "parts": "parts",
@@ -77,7 +78,7 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
 def _number(metric: str, value: float) -> str:
     if not np.isfinite(value):
         return "" if np.isnan(value) else "inf"
-    if metric in ("MMD x100", "cross-entropy"):
+    if metric in ("MMD x100", "cross-entropy", "novelty"):
         return f"{value:.2f}"
     return f"{value:.1f}" if metric in HEADINGS else f"{value:.4g}"
 

@@ -34,7 +34,10 @@ from nefgpt.versions import VERSIONS
 log = logging.getLogger(__name__)
 
 COLUMNS = ["iteration", "train_loss", "val_loss", "learning_rate", "tokens_per_second"]
+COLUMNS += ["calibrated_val_loss", "temperature"]
 SECONDS_BETWEEN_STATES = 60
+# A model that is surer than this allows is taken for what it is: overconfident.
+TEMPERATURES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
 
 
 @dataclasses.dataclass
@@ -186,11 +189,14 @@ def smooth_targets(n_codes: int, vocabulary: int, width: float) -> Tensor:
 
 
 @torch.no_grad()
-def validation_loss(model: GPT, val: Sequences, n_codes: int, batch: int, autocast) -> float:
-    """Mean plain cross-entropy in nats per code over the val split."""
+def validation_losses(model: GPT, val: Sequences, n_codes: int, batch: int, autocast) -> np.ndarray:
+    """Mean plain cross-entropy in nats per code, float64 [n, len(TEMPERATURES)].
+
+    One row per sequence of the val split, one column per temperature of the logits.
+    """
     model.eval()
     where = model.token.weight.device
-    total, length = 0.0, val.codes.shape[1]
+    found, length = [], val.codes.shape[1]
     prefix = prefix_of(val.labels, len(val.codes), n_codes)
     inputs = torch.from_numpy(np.concatenate([prefix, val.codes[:, :-1]], axis=1))
     for part, codes in zip(
@@ -199,10 +205,26 @@ def validation_loss(model: GPT, val: Sequences, n_codes: int, batch: int, autoca
         targets = codes.to(where)
         with autocast():
             logits = model(part.to(where))[:, -length:]
-        total += F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), reduction="sum"
-        ).item()
-    return total / val.codes.size
+        logits = logits.float().transpose(1, 2)  # [B, V, L]
+        losses = [
+            F.cross_entropy(logits / temperature, targets, reduction="none").double().mean(dim=1)
+            for temperature in TEMPERATURES
+        ]
+        found.append(torch.stack(losses, dim=1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def as_good_as(losses: np.ndarray, best: np.ndarray) -> bool:
+    """Whether losses [n] of the same sequences are on average no worse than `best`.
+
+    No worse is: by at most one standard error of the mean difference (the rule of Breiman et
+    al. 1984, section 3.4.3, with pairs).
+    """
+    difference = losses - best
+    if len(difference) < 2:
+        return bool(difference.mean() <= 0)
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    return bool(difference.mean() <= error)
 
 
 def _optimiser(model: GPT, settings: dict) -> torch.optim.AdamW:
@@ -241,7 +263,12 @@ def _csv(rows: list[list]) -> str:
 def train(
     tokens: Path, out_dir: Path, settings: dict, seed: int, resume_dir: Path | None = None
 ) -> None:
-    """Train a GPT and write model.safetensors (best on val), config.json and losses.csv.
+    """Train a GPT and write model.safetensors, config.json and losses.csv.
+
+    Longer training makes a model of few sequences surer than it should be long before its
+    samples get worse, and the plain val loss punishes just that. So checkpoints are compared
+    at the temperature that suits each best (Guo et al. 2017, section 4.2), and of those that
+    the val split cannot tell from the best (`as_good_as`) the last is kept.
 
     Parameters
     ----------
@@ -281,7 +308,8 @@ def train(
     if width:  # one-hot rows would be the same loss at the price of a [n_codes, n_codes] table
         smooth = smooth_targets(n_codes, vocabulary, width).to(where)
     rows: list[list] = []
-    best: dict = {"loss": math.inf, "iteration": 0, "weights": {}}
+    # `losses` are of the best checkpoint, all else is of the one that is kept.
+    best: dict = {"losses": [], "iteration": 0, "val_loss": math.inf, "weights": {}}
     begin, running = 0, []
     state_path = resume_dir / "state.pt" if resume_dir else None
     state = _load_state(state_path, fingerprint) if state_path else None
@@ -310,13 +338,21 @@ def train(
             )
 
     def evaluate(iteration: int, rate: float, speed: float) -> None:
-        loss = validation_loss(model, val_rows, n_codes, settings["batch_size"], autocast)
+        batch = settings["batch_size"]
+        losses = validation_losses(model, val_rows, n_codes, batch, autocast)
+        column = int(losses.mean(axis=0).argmin())
+        plain, calibrated = float(losses[:, 0].mean()), losses[:, column]
+        temperature, loss = TEMPERATURES[column], float(calibrated.mean())
         mean = float(np.mean(running)) if running else ""
-        rows.append([iteration, mean, loss, rate, round(speed, 1)])
+        rows.append([iteration, mean, plain, rate, round(speed, 1), loss, temperature])
         running.clear()
-        if loss < best["loss"]:
+        known = np.array(best["losses"])
+        if not len(known) or loss < known.mean():
+            best["losses"] = known = calibrated.tolist()
+        if as_good_as(calibrated, np.array(known)):
             weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
-            best.update(loss=loss, iteration=iteration, weights=weights)
+            best.update(iteration=iteration, val_loss=plain, weights=weights)
+            best.update(calibrated_val_loss=loss, temperature=temperature)
 
     if not rows:
         evaluate(0, 0.0, 0.0)
@@ -378,8 +414,7 @@ def train(
             "sequence_length": length,
             "settings": settings,
             "seed": seed,
-            "iteration": best["iteration"],
-            "val_loss": best["loss"],
+            **{name: value for name, value in best.items() if name not in ("losses", "weights")},
             "n_parameters": model.n_parameters(),
         },
     )

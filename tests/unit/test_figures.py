@@ -27,7 +27,8 @@ def meshes(tmp_path):
 def losses() -> pd.DataFrame:
     iteration = np.arange(0, 100, 10)
     val = np.where(iteration % 20 == 0, np.exp(-iteration / 50) + 1, np.nan)
-    return pd.DataFrame({"iteration": iteration, "train_loss": val, "val_loss": val})
+    names = ["train_loss", "val_loss", "calibrated_val_loss"]
+    return pd.DataFrame({"iteration": iteration} | dict.fromkeys(names, val))
 
 
 def test_same_figure_same_bytes(tmp_path, meshes):
@@ -47,7 +48,7 @@ def test_same_figure_same_bytes(tmp_path, meshes):
 def test_losses_are_in_bits():
     ax = figures.loss_curves({"m": losses()}).axes[0]
     assert ax.lines[1].get_ydata()[0] == pytest.approx(2 / np.log(2))
-    assert ax.lines[2].get_xdata()[0] == 80  # the best validation point
+    assert ax.lines[3].get_xdata()[0] == 80  # the best validation point
 
 
 def test_entropy():

@@ -120,7 +120,20 @@ def test_copies_and_invalid_samples_stay_visible():
     assert found["nearest"][:, 0].tolist() == [4, 2, 7, -1, 1, 3]
     assert values["valid %"] == pytest.approx(500 / 6)
     assert values["copies %"] == pytest.approx(500 / 6)
+    assert values["novelty"] == 0
     assert np.isinf(found["distance"][3])
+
+
+def test_unseen_shapes_are_new_and_nothing_is_not():
+    reference, train = clouds(6, 0), clouds(9, 1)
+    known = reference_distances(reference, train)
+    assert score(reference, reference, train, known, seed=0)[0]["novelty"] == 1
+    assert score(clouds(6, 2, shift=50), reference, train, known, seed=0)[0]["novelty"] > 100
+    nothing = np.full_like(reference, np.nan)
+    assert np.isnan(score(nothing, reference, train, known, seed=0)[0]["novelty"])
+    # Where the test shapes are copies themselves, there is nothing to compare with.
+    known = reference_distances(train, train)
+    assert np.isnan(score(reference, train, train, known, seed=0)[0]["novelty"])
 
 
 def test_the_larger_set_is_cut_down():

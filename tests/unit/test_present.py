@@ -90,11 +90,12 @@ def write_results(root: Path) -> Path:
     write_json(root / "tokens.json", {"entropy_bits": 2.5, "val: median iou": float("nan")})
     write_text(
         root / "gpt/tiny/losses.csv",
-        "iteration,train_loss,val_loss,learning_rate,tokens_per_second\n"
-        "10,2,2.1,0.1,5\n20,1.5,1.9,0.1,5\n",
+        "iteration,train_loss,val_loss,learning_rate,tokens_per_second,calibrated_val_loss,"
+        "temperature\n10,2,2.1,0.1,5,2,1.5\n20,1.5,1.9,0.1,5,1.9,1\n",
     )
     about = {"settings": {"batch_size": 2, "accumulate": 1, "iterations": 20}}
-    about |= {"sequence_length": 3, "iteration": 20, "val_loss": 1.9, "n_parameters": 77}
+    about |= {"sequence_length": 3, "iteration": 20, "n_parameters": 77}
+    about |= {"val_loss": 1.9, "calibrated_val_loss": 1.9, "temperature": 1.0}
     write_json(root / "gpt/tiny/config.json", about)
     write_row(root, "train-fields", "all", TRAIN, scale=40.0)
     write_row(root, "quantised-train-fields", "all", TRAIN, invalid=[2], scale=40.0)

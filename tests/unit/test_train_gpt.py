@@ -53,7 +53,9 @@ def test_learns_what_can_be_learned(tokens, tmp_path):
     floor = math.log(N_CODES) / LENGTH  # only the first code is uncertain
     assert frame["val_loss"].min() < floor + 0.15 < frame["val_loss"][0]
     model, about = load_gpt(tmp_path / "gpt")
-    assert about["val_loss"] == pytest.approx(frame["val_loss"].min())
+    kept = frame.set_index("iteration").loc[about["iteration"]]
+    for name in ("val_loss", "calibrated_val_loss", "temperature"):
+        assert about[name] == pytest.approx(kept[name])
     codes = generate(model, 20, LENGTH, N_CODES).astype(int)
     assert ((np.diff(codes, axis=1) % N_CODES) == 1).mean() > 0.95
 
@@ -222,7 +224,7 @@ def test_half_written_state_is_cleared(tokens, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_best_weights_are_kept_and_measured_without_dropout(tmp_path):
+def test_weights_are_kept_from_before_the_overfit_and_measured_without_dropout(tmp_path):
     rng = np.random.default_rng(0)
     rows = {"shape_id": list("abcdefgh"), "split": ["train"] * 4 + ["val"] * 4, "label": [0] * 8}
     write_tokens(tmp_path / "t.parquet", rows, rng.integers(N_CODES, size=(8, LENGTH)), N_CODES)
@@ -230,10 +232,58 @@ def test_best_weights_are_kept_and_measured_without_dropout(tmp_path):
     train_gpt.train(tmp_path / "t.parquet", tmp_path / "gpt", chosen, 0)
     frame = losses(tmp_path / "gpt")
     model, about = load_gpt(tmp_path / "gpt")
-    assert about["iteration"] == frame["iteration"][frame["val_loss"].idxmin()] < 60, "overfits"
+    assert about["iteration"] < frame["iteration"].max() == 60, "overfits"
     _, val, _ = train_gpt.read_split(tmp_path / "t.parquet")
-    found = train_gpt.validation_loss(model, val, N_CODES, 3, contextlib.nullcontext)
-    assert found == pytest.approx(about["val_loss"], abs=1e-5)
+    found = train_gpt.validation_losses(model, val, N_CODES, 3, contextlib.nullcontext)
+    assert found.mean(axis=0)[0] == pytest.approx(about["val_loss"], abs=1e-5)
+    assert found.mean(axis=0).min() == pytest.approx(about["calibrated_val_loss"], abs=1e-5)
+
+
+def test_the_last_checkpoint_that_val_cannot_tell_from_the_best_is_kept(
+    tokens, tmp_path, monkeypatch
+):
+    """Losses of ten val sequences at iterations 0, 10, ... as if they had been measured."""
+    even = np.tile([0.1, -0.1], 5)
+    script = [3.0 + even, 2.0 + even, 2.01 - even, 2.02 + even, 2.01 - 2 * even, 2.5 + even]
+    told = iter(script)
+
+    def measured(*_):
+        column = next(told)[:, None]
+        return np.concatenate([column + 1, column, column + 2], axis=1)
+
+    monkeypatch.setattr(train_gpt, "validation_losses", measured)
+    train_gpt.train(tokens, tmp_path / "gpt", settings(iterations=50), 0)
+    about = json.loads((tmp_path / "gpt/config.json").read_text())
+    # 2.02 + even is surely worse than 2 + even, by 0.02 for each; 2.01 - 2 * even is not.
+    assert about["iteration"] == 40
+    assert about["val_loss"] == pytest.approx(3.01)
+    assert about["calibrated_val_loss"] == pytest.approx(2.01)
+    assert about["temperature"] == train_gpt.TEMPERATURES[1]
+
+
+def test_one_sequence_has_no_error():
+    assert train_gpt.as_good_as(np.array([1.0]), np.array([1.0]))
+    assert not train_gpt.as_good_as(np.array([1.01]), np.array([1.0]))
+
+
+def test_overconfidence_is_measured():
+    """Logits twice too large are right at temperature 2, where the loss is the entropy."""
+
+    class Overconfident(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = torch.nn.Embedding(3, 1)
+
+        def forward(self, inputs):
+            return 2 * torch.tensor([0.75, 0.25, 1e-9]).log().expand(*inputs.shape, 3)
+
+    val = train_gpt.Sequences(np.array([[0, 0, 0, 1]] * 5), None)
+    found = train_gpt.validation_losses(Overconfident(), val, 2, 2, contextlib.nullcontext)
+    assert found.shape == (5, len(train_gpt.TEMPERATURES))
+    best = found.mean(axis=0).argmin()
+    assert train_gpt.TEMPERATURES[best] == 2
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert found[:, best] == pytest.approx(entropy, abs=1e-5)
 
 
 def test_smoothing_teaches_the_neighbours(tmp_path):
