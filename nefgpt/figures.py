@@ -111,7 +111,7 @@ def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None =
     if unigram_entropy is not None:
         ax.axhline(unigram_entropy, color="#5f6c7b", lw=1, ls="--", label="unigram entropy")
     ax.margins(y=0.1)
-    ax.set(xlabel="iteration", ylabel="loss (bits per token)", title="Loss; dot: best on val")
+    ax.set(xlabel="iteration", ylabel="loss (bits per token)", title="Loss; dot: lowest")
     if ax.get_legend_handles_labels()[0]:
         ax.legend()
     return fig
