@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
 from nefgpt import fused
 from nefgpt.field import FieldSpec
@@ -59,7 +58,7 @@ class Surface:
         return (a * (1 - root) + b * root * (1 - v) + c * root * v).astype(np.float32)
 
 
-def evaluate_grid(spec: FieldSpec, weights: Tensor, resolution: int) -> np.ndarray:
+def evaluate_grid(spec: FieldSpec, weights: np.ndarray, resolution: int) -> np.ndarray:
     """Values of one field [W] on the corner-exact grid over [-0.5, 0.5]^3.
 
     Parameters
@@ -76,7 +75,7 @@ def evaluate_grid(spec: FieldSpec, weights: Tensor, resolution: int) -> np.ndarr
     grid = np.empty((resolution,) * 3, np.float32)
     for x in range(resolution):
         plane[..., 0] = axis[x]
-        values = fused.values(spec, weights.numpy(), plane.reshape(-1, 3))
+        values = fused.values(spec, weights, plane.reshape(-1, 3))
         grid[x] = values.reshape(resolution, resolution)
     return grid
 
@@ -93,7 +92,7 @@ def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarr
 
 def surface(
     spec: FieldSpec,
-    field: Tensor,
+    field: np.ndarray,
     resolution: int,
     min_component: float = 0.0,
     level: float = 0.0,
@@ -134,7 +133,7 @@ def training_rows(n: int) -> np.ndarray:
     return np.arange(n) % _HELD_OUT != 0
 
 
-def overlap(spec: FieldSpec, weights: Tensor, signal: dict) -> dict:
+def overlap(spec: FieldSpec, weights: np.ndarray, signal: dict) -> dict:
     """Inside/outside agreement of one field [W] with a shape, without extracting its surface.
 
     Returns
@@ -145,7 +144,7 @@ def overlap(spec: FieldSpec, weights: Tensor, signal: dict) -> dict:
 
     held_out = np.ascontiguousarray(signal["points"][::_HELD_OUT])
     truth = signal["values"][::_HELD_OUT] < 0
-    inside = fused.values(spec, weights.numpy(), held_out) < spec.surface_level()
+    inside = fused.values(spec, weights, held_out) < spec.surface_level()
     half = len(truth) // 2  # the sampler writes uniform points first, near ones second
     return {"iou": float(iou(inside, truth)), "iou_near": float(iou(inside[half:], truth[half:]))}
 
@@ -176,7 +175,7 @@ def closeness(found: Surface, reference: np.ndarray) -> dict:
     }
 
 
-def quality(spec: FieldSpec, weights: Tensor, signal: dict, resolution: int) -> dict:
+def quality(spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int) -> dict:
     """How well one field [W] keeps its shape.
 
     Parameters
@@ -210,7 +209,7 @@ def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 
 def decode(
     spec: FieldSpec,
-    field: Tensor,
+    field: np.ndarray,
     settings: dict,
     seed: int,
     size: tuple[int, ...],
