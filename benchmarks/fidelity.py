@@ -21,7 +21,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
-import torch
 import trimesh
 
 ROOT = Path(__file__).parents[1]
@@ -246,7 +245,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
             spec,
             points[i : i + PACK],
             values[i : i + PACK],
-            template.expand(len(points[i : i + PACK]), -1),
+            np.broadcast_to(template, (len(points[i : i + PACK]), len(template))),
             template,
             fit,
             seed,
@@ -255,7 +254,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
         for i in range(0, len(points), PACK)
     ]
     seconds = (time.process_time() - began) / len(points)
-    weights, losses, failed, _ = (torch.cat(parts) for parts in zip(*packs, strict=True))
+    weights, losses, failed, _ = (np.concatenate(parts) for parts in zip(*packs, strict=True))
     surfaces = [shapes.surface(spec, field, **extract) for field in weights]
     rows = [
         {"loss": float(losses[i])}
@@ -266,13 +265,13 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
     write_fields(
         keep,
         spec,
-        template.numpy(),
-        [(data.ids[i], "train", None, weights[i].numpy(), row) for i, row in enumerate(rows)],
+        template,
+        [(data.ids[i], "train", None, weights[i], row) for i, row in enumerate(rows)],
     )
-    tokenizer = fit_tokenizer(weights.numpy(), template.numpy(), TOKENS)
+    tokenizer = fit_tokenizer(weights, template, TOKENS)
     lost = []
     for i in range(min(args.quantised, len(weights))):
-        field = torch.from_numpy(tokenizer.decode(tokenizer.encode(weights[i : i + 1].numpy()))[0])
+        field = tokenizer.decode(tokenizer.encode(weights[i : i + 1]))[0]
         new = shapes.overlap(spec, field, data.signals[i])
         new |= shapes.closeness(shapes.surface(spec, field, **extract), data.dense[i])
         lost.append({k: new[k] - rows[i][k] for k in ("iou", "chamfer", "f_score")})
@@ -345,7 +344,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure all variants that the CSV lacks."""
     args = parse()
-    torch.set_num_threads(args.threads)
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
     rows: list[dict] = []
     if args.out.exists():
         with args.out.open(newline="") as stream:

@@ -25,11 +25,13 @@ sys.path.insert(0, str(ROOT))
 
 from scale import measure  # noqa: E402
 
-from nefgpt import procedural, sdf  # noqa: E402
-from nefgpt.field import FieldSpec, evaluate, random_weights  # noqa: E402
-from nefgpt.fit import batched, device, fit_fields, save_field, training_points  # noqa: E402
+from nefgpt import fused, procedural, sdf  # noqa: E402
+from nefgpt.field import FieldSpec, random_weights  # noqa: E402
+from nefgpt.fit import fit_fields, save_field, training_points  # noqa: E402
+from nefgpt.gpu import device  # noqa: E402
 from nefgpt.io import load_signal, stable_seed  # noqa: E402
 from nefgpt.shapes import quality  # noqa: E402
+from nefgpt.stacked import batched, evaluate  # noqa: E402
 
 SPEC = FieldSpec(hidden=(32, 32, 32, 32))  # the paper's 3,712 weights
 OURS = {"points_per_step": 1024, "learning_rate": 0.02, "loss": "l1", "pull": 0.0}
@@ -81,10 +83,15 @@ def airplanes(folder: Path, n: int) -> dict[str, Path]:
     return paths
 
 
-def plain_loop(points: torch.Tensor, values: torch.Tensor, start: torch.Tensor, steps: int):
+def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
+    """Copies of arrays on the device."""
+    return [torch.tensor(array, device=device()) for array in arrays]
+
+
+def plain_loop(points: np.ndarray, values: np.ndarray, start: np.ndarray, steps: int):
     """Fit one field the plain way; the weights [W] and the seconds per step."""
-    points, target = points.to(device()), SPEC.target_of(values).to(device())
-    weights = start.to(device()).clone().requires_grad_(True)
+    points, target, weights = tensors(points, SPEC.target_of(values), start)
+    weights.requires_grad_(True)
     optimiser = torch.optim.Adam([weights], lr=0.01)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimiser, factor=0.5, patience=200, threshold=1e-3
@@ -100,13 +107,13 @@ def plain_loop(points: torch.Tensor, values: torch.Tensor, start: torch.Tensor, 
         optimiser.step()
         schedule.step(loss.item())
     wait()
-    return weights.detach().cpu(), (time.perf_counter() - began) / steps
+    return weights.detach().cpu().numpy(), (time.perf_counter() - began) / steps
 
 
-def stacked(points: torch.Tensor, values: torch.Tensor, start: torch.Tensor, steps: int) -> float:
+def stacked(points: np.ndarray, values: np.ndarray, start: np.ndarray, steps: int) -> float:
     """Seconds per step of all fields as one stack in PyTorch, without an optimiser."""
-    points, target = points.to(device()), SPEC.target_of(values).to(device())
-    free, rows = start.to(device()), torch.arange(len(start), device=device())
+    points, target, free = tensors(points, SPEC.target_of(values), start)
+    rows = torch.arange(len(free), device=device())
     seconds = []
     for _ in range(steps):
         wait()
@@ -118,7 +125,7 @@ def stacked(points: torch.Tensor, values: torch.Tensor, start: torch.Tensor, ste
     return statistics.median(seconds)
 
 
-def measures(weights: torch.Tensor, signals: list[dict]) -> dict[str, float]:
+def measures(weights: np.ndarray, signals: list[dict]) -> dict[str, float]:
     """Medians over fields."""
     found = [quality(SPEC, *pair, 64) for pair in zip(weights, signals, strict=True)]
     return {name: float(np.nanmedian([row[name] for row in found])) for name in MEASURES}
@@ -136,7 +143,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     """The comparison of fits."""
     signals = [load_signal(path) for path in paths.values()]
     points, values = training_points(SPEC, signals)
-    zero = torch.zeros(SPEC.n_weights)
+    zero = np.zeros(SPEC.n_weights, np.float32)
     start = random_weights(SPEC, 0)[None]
     begin = {**OURS, "steps": args.template_steps}
     template = fit_fields(SPEC, points[:1], values[:1], start, zero, begin, 0, progress=False)
@@ -148,7 +155,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
         for i in range(1, args.loop_fields + 1)
     ]
     some = slice(1, args.loop_fields + 1)
-    goal = measures(torch.stack([weights for weights, _ in looped]), signals[some])
+    goal = measures(np.stack([weights for weights, _ in looped]), signals[some])
     loop_step = statistics.median(seconds for _, seconds in looped)
     fidelity = [{"way": "plain loop", "steps": args.loop_steps, "points": LOOP_POINTS} | goal]
     fidelity[0]["s/field"] = loop_step * args.loop_steps
@@ -156,7 +163,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     def ours(rows: list[int], steps: int):
         wait()
         began = time.perf_counter()
-        starts = start.expand(len(rows), -1)
+        starts = np.broadcast_to(start, (len(rows), len(start)))
         found = fit_fields(
             SPEC,
             points[rows],
@@ -190,7 +197,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
         rows = [1 + i % (len(signals) - 1) for i in range(n)]
         seconds = statistics.median(ours(rows, enough)[1] for _ in range(3 if n < 100 else 1))
         whole_loop = n * loop_step * args.loop_steps
-        together = stacked(points[rows], values[rows], start.expand(n, -1), 5)
+        together = stacked(points[rows], values[rows], np.broadcast_to(start, (n, len(start))), 5)
         speed.append(
             {
                 "fields": n,
@@ -213,11 +220,11 @@ def jobs(folder: Path, paths: dict[str, Path], runs: int) -> list[dict]:
     """Seconds and peak memory of whole jobs of one thread: of one field, and of packs."""
     template, rows = folder / "template.safetensors", []
     save_field(template, SPEC, random_weights(SPEC, stable_seed(0, "template")), {})
-    cases = [("import torch", 0, 0), ("one step", 1, 1), ("300 steps", 1, 300)]
+    cases = [("import numba", 0, 0), ("one step", 1, 1), ("300 steps", 1, 300)]
     cases += [("pack, one step", 16, 1), ("pack, one step", 128, 1)]
     ids = list(paths)
     for name, n, steps in cases:
-        words = ["-c", "import torch"]
+        words = ["-c", "import numba"]
         if n:
             shapes = {f"{i}": str(paths[ids[i % len(ids)]]) for i in range(n)}
             words = ["-m", "nefgpt.fit", "--shapes", json.dumps(shapes), "--template", template]
@@ -252,7 +259,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         paths = airplanes(folder, args.shapes)
-        threads = torch.get_num_threads()
+        threads = fused.threads()
         result = {"hardware": args.hardware, "device": str(device()), "threads": threads}
         result |= fits(args, paths)
         if args.job_runs:

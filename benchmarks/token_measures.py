@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from nefgpt.field import FieldSpec
 from nefgpt.io import read_json
@@ -75,7 +74,7 @@ def explained(fields: np.ndarray, n_train: int, k: int = 32) -> float:
 def fidelity(spec: FieldSpec, fields: np.ndarray, signals: list[dict], resolution: int) -> dict:
     """Medians of iou, iou_near and chamfer of fields [n, W]; how many have no surface."""
     rows = [
-        quality(spec, torch.from_numpy(field), signal, resolution)
+        quality(spec, field, signal, resolution)
         for field, signal in zip(fields, signals, strict=True)
     ]
     found = {name: float(np.nanmedian([row[name] for row in rows])) for name in ("iou", "iou_near")}

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nefgpt import procedural
 from nefgpt.align import align
 from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, evaluate, random_weights
+from nefgpt.field import FieldSpec, random_weights
 from nefgpt.fit import cosine, draw_points, fit_fields, training_points
 from nefgpt.io import atomic_path, load_signal, stable_seed
 from nefgpt.metrics import chamfer_matrix
 from nefgpt.sdf import prepare
 from nefgpt.shapes import real
+from nefgpt.stacked import evaluate
 from nefgpt.template import learn_basis
 from nefgpt.tokenizer import Tokenizer, fit_codes, fit_tokenizer
 
@@ -53,8 +53,8 @@ class Data:
     """Procedural airplanes: signals, their training points [n, N, 3] and values [n, N]."""
 
     signals: list[dict]
-    points: Tensor
-    values: Tensor
+    points: np.ndarray
+    values: np.ndarray
     n_train: int
 
 
@@ -119,24 +119,24 @@ class Lab:
 
     def fit(
         self,
-        start: Tensor,
-        anchor: Tensor,
+        start: np.ndarray,
+        anchor: np.ndarray,
         settings: dict,
         spec: FieldSpec | None = None,
         rows: list[int] | None = None,
-        basis: Tensor | None = None,
+        basis: np.ndarray | None = None,
         pack: int = PACK,
         order: int = 0,
-    ) -> Tensor:
+    ) -> np.ndarray:
         """Fields [n, W] of all shapes, or of `rows`; a non-finite one raises InputError.
 
         `start` and `anchor` may have a row for each field; then packs are of one field.
         """
         rows, spec = list(range(self.n)) if rows is None else rows, spec or self.spec
-        start, parts = start.expand(len(rows), -1), []
+        start, parts = np.broadcast_to(start, (len(rows), start.shape[-1])), []
         for i in range(0, len(rows), pack):
             these = rows[i : i + pack]
-            own = anchor[i] if anchor.dim() == 2 else anchor
+            own = anchor[i] if anchor.ndim == 2 else anchor
             weights, _, failed, _ = fit_fields(
                 spec,
                 self.data.points[these],
@@ -151,9 +151,9 @@ class Lab:
             if (failed >= 0).any():
                 raise InputError(f"a fit turned non-finite (shapes {these}): lower its rate")
             parts.append(weights)
-        return torch.cat(parts)
+        return np.concatenate(parts)
 
-    def random_start(self, name: object) -> Tensor:
+    def random_start(self, name: object) -> np.ndarray:
         """Random weights [W] of that name."""
         return random_weights(self.spec, stable_seed(self.seed, "start", name))
 
@@ -163,10 +163,10 @@ class Lab:
         train = self.data.signals[: self.data.n_train]
         return chamfer_matrix(np.stack([real(s)[::4] for s in train])).mean(axis=1)
 
-    def template(self, which: str, spec: FieldSpec | None = None, **changed) -> Tensor:
+    def template(self, which: str, spec: FieldSpec | None = None, **changed) -> np.ndarray:
         """Weights [W] of a template: one shape's field, or one field of all train shapes."""
         settings = self.settings(steps=3 * self.steps, pull=1e-6) | changed
-        zero = torch.zeros(self.spec.n_weights)
+        zero = np.zeros(self.spec.n_weights, np.float32)
         start = self.random_start("template")[None]
         if which != "mean":
             distance = self.centrality
@@ -179,14 +179,16 @@ class Lab:
         return fit_fields(spec or self.spec, points, values, start, zero, settings, seed)[0][0]
 
 
-def timed(lab: Lab, setup: Callable[[], Tensor], fit: Callable[[Tensor], Tensor]) -> Fitted:
+def timed(
+    lab: Lab, setup: Callable[[], np.ndarray], fit: Callable[[np.ndarray], np.ndarray]
+) -> Fitted:
     """Fit all shapes from what `setup` made, and time both."""
     began = time.perf_counter()
     origin = setup()
     middle = time.perf_counter()
     weights = fit(origin)
     spent = time.perf_counter() - middle
-    return Fitted(weights.numpy(), origin.numpy(), spent / lab.n, middle - began)
+    return Fitted(weights, origin, spent / lab.n, middle - began)
 
 
 def from_template(which: str, **changed) -> Callable[[Lab], Fitted]:
@@ -202,8 +204,8 @@ def from_template(which: str, **changed) -> Callable[[Lab], Fitted]:
 
 def from_random(lab: Lab) -> Fitted:
     """Every field from its own random weights; the origin is the train fields' mean."""
-    starts = torch.stack([lab.random_start(i) for i in range(lab.n)])
-    zero = torch.zeros(lab.spec.n_weights)
+    starts = np.stack([lab.random_start(i) for i in range(lab.n)])
+    zero = np.zeros(lab.spec.n_weights, np.float32)
     found = timed(lab, lambda: zero, lambda t: lab.fit(starts, t, lab.settings()))
     return dataclasses.replace(found, origin=found.weights[: lab.data.n_train].mean(axis=0))
 
@@ -211,14 +213,13 @@ def from_random(lab: Lab) -> Fitted:
 def aligned(lab: Lab) -> Fitted:
     """`random`, aligned to the field of the most typical train shape."""
     found = lab.fitted("random")
-    weights = torch.from_numpy(found.weights)
     began = time.perf_counter()
-    result = align(lab.spec, weights, weights[int(lab.centrality.argmin())]).numpy()
+    result = align(lab.spec, found.weights, found.weights[int(lab.centrality.argmin())])
     seconds = found.seconds + (time.perf_counter() - began) / lab.n
     return Fitted(result, result[: lab.data.n_train].mean(axis=0), seconds, found.setup)
 
 
-def reptile_start(lab: Lab, outer: int = 300, inner: int = 16, shapes: int = 8) -> Tensor:
+def reptile_start(lab: Lab, outer: int = 300, inner: int = 16, shapes: int = 8) -> np.ndarray:
     """Reptile (Nichol et al. 2018): step towards where a few Adam steps lead on train shapes."""
     outer = max(1, min(outer, lab.steps))
     rng = np.random.default_rng(stable_seed(lab.seed, "reptile"))
@@ -227,7 +228,7 @@ def reptile_start(lab: Lab, outer: int = 300, inner: int = 16, shapes: int = 8) 
     for i in range(outer):
         rows = rng.choice(lab.data.n_train, min(shapes, lab.data.n_train), replace=False)
         moved = lab.fit(weights, weights, settings, rows=rows.tolist(), order=i)
-        weights = weights + (1 - i / outer) * 0.5 * (moved.mean(dim=0) - weights)
+        weights = weights + np.float32((1 - i / outer) * 0.5) * (moved.mean(axis=0) - weights)
     return weights
 
 
@@ -240,8 +241,7 @@ def from_reptile_short(lab: Lab) -> Fitted:
     """From the same start, a fifth of the steps."""
     first = lab.fitted("reptile")
     settings = lab.settings(steps=max(1, lab.steps // 5))
-    origin = torch.from_numpy(first.origin)
-    found = timed(lab, lambda: origin, lambda t: lab.fit(t, t, settings))
+    found = timed(lab, lambda: first.origin, lambda t: lab.fit(t, t, settings))
     return dataclasses.replace(found, setup=first.setup)
 
 
@@ -255,20 +255,21 @@ def rounded_fit(lab: Lab) -> Fitted:
     tokenizer = scalar(lab, first)
     codes, origin = torch.from_numpy(tokenizer.codes), torch.from_numpy(tokenizer.template)
     borders = (codes[1:] + codes[:-1]) / 2
-    target = lab.spec.target_of(lab.data.values)
+    data = lab.data.points, lab.spec.target_of(lab.data.values)
+    points, target = map(torch.from_numpy, data)
     steps, parts = max(1, lab.steps // 4), []
     began = time.perf_counter()
     for i in range(0, lab.n, PACK):
-        generator = torch.Generator().manual_seed(stable_seed(lab.seed, "rounded"))
+        rng = np.random.default_rng(stable_seed(lab.seed, "rounded"))
         free = torch.from_numpy(first.weights[i : i + PACK]).clone().requires_grad_(True)
         optimiser = torch.optim.Adam([free])
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = 2e-3 * cosine(step, steps)
-            chosen = draw_points(target.shape[1], 2048, generator)
+            chosen = torch.from_numpy(draw_points(target.shape[1], 2048, 1, rng)[0])
             nearest = codes[torch.bucketize((free - origin).detach(), borders)] + origin
             weights = free + (nearest - free).detach()
-            points = lab.data.points[i : i + PACK, chosen]
-            error = evaluate(lab.spec, weights, points) - target[i : i + PACK, chosen]
+            found = evaluate(lab.spec, weights, points[i : i + PACK, chosen])
+            error = found - target[i : i + PACK, chosen]
             optimiser.zero_grad()
             error.abs().mean(dim=1).sum().backward()
             optimiser.step()
@@ -293,7 +294,7 @@ def in_basis(k: int) -> Callable[[Lab], Fitted]:
             stable_seed(lab.seed, "basis"),
         )
         setup = time.perf_counter() - began
-        zero = torch.zeros(len(basis))
+        zero = np.zeros(len(basis), np.float32)
         fit = lab.options["fit"]
         fit = fit | {"steps": min(lab.steps, fit["steps"])}
         found = timed(lab, lambda: mean, lambda t: lab.fit(zero, t, fit, basis=basis))
@@ -305,7 +306,7 @@ def in_basis(k: int) -> Callable[[Lab], Fitted]:
 def residual(lab: Lab) -> Fitted:
     """`basis-32`, then all weights free, with a strong pull to where the basis left each."""
     first = lab.fitted("basis-32")
-    own = torch.from_numpy(first.weights)
+    own = first.weights
     settings = lab.settings(steps=max(1, lab.steps // 2), pull=0.01, learning_rate=0.003)
     found = timed(lab, lambda: own, lambda start: lab.fit(start, own, settings, pack=1))
     return Fitted(found.weights, first.origin, first.seconds + found.seconds, first.setup)

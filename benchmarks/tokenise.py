@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -26,10 +25,10 @@ import token_methods  # noqa: E402
 from token_measures import explained, fidelity, gpt_bits, positional_bits  # noqa: E402
 from token_methods import METHODS, Data, Lab  # noqa: E402
 
-from nefgpt import cli, config  # noqa: E402
+from nefgpt import cli, config, fused  # noqa: E402
 from nefgpt.align import align  # noqa: E402
 from nefgpt.errors import InputError  # noqa: E402
-from nefgpt.field import FieldSpec, evaluate  # noqa: E402
+from nefgpt.field import FieldSpec  # noqa: E402
 from nefgpt.metrics import iou  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -83,29 +82,28 @@ def measure_pair(lab: Lab, name: str, args: argparse.Namespace) -> dict:
     rows = list(range(data.n_train, lab.n))[: args.measured]
     if name == PAIRS[2]:
         first = lab.fitted("mean")
-        start = torch.from_numpy(first.origin)
+        start = first.origin
     else:
         first = lab.fitted("random")
-        start = torch.stack([lab.random_start(("again", i)) for i in rows])
-    one = torch.from_numpy(first.weights[rows])
-    two = lab.fit(start, torch.zeros(spec.n_weights), lab.settings(), rows=rows, order=1)
+        start = np.stack([lab.random_start(("again", i)) for i in rows])
+    one = first.weights[rows]
+    two = lab.fit(start, np.zeros(spec.n_weights, np.float32), lab.settings(), rows=rows, order=1)
     if name == PAIRS[1]:
-        two = torch.stack([align(spec, b[None], a)[0] for a, b in zip(one, two, strict=True)])
+        two = np.stack([align(spec, b[None], a)[0] for a, b in zip(one, two, strict=True)])
     losses, overlaps = [], []
-    chosen = torch.randperm(data.values.shape[1], generator=torch.Generator().manual_seed(0))[:8192]
+    chosen = np.random.default_rng(0).permutation(data.values.shape[1])[:8192]
     points, values = data.points[rows][:, chosen], data.values[rows][:, chosen]
     for share in (0.0, 0.5, 1.0):
-        with torch.inference_mode():
-            found = evaluate(spec, one.lerp(two, share), points)
-        losses.append(float((found - spec.target_of(values)).abs().mean()))
-        inside = (found < spec.surface_level()).numpy()
-        pairs = zip(inside, (values < 0).numpy(), strict=True)
+        between = (one + share * (two - one)).astype(np.float32)
+        found = np.stack([fused.values(spec, w, p) for w, p in zip(between, points, strict=True)])
+        losses.append(float(np.abs(found - spec.target_of(values)).mean()))
+        pairs = zip(found < spec.surface_level(), values < 0, strict=True)
         overlaps.append(float(np.median([iou(a, b) for a, b in pairs])))
     ends = (losses[0] + losses[2]) / 2
-    row = {"distance": number((one - two).norm(dim=1).mean()), "loss_ends": number(ends)}
+    row = {"distance": number(np.linalg.norm(one - two, axis=1).mean()), "loss_ends": number(ends)}
     row |= {"loss_middle": number(losses[1]), "barrier": number(losses[1] - ends)}
     row |= {"iou_ends": number((overlaps[0] + overlaps[2]) / 2), "iou_middle": number(overlaps[1])}
-    return row | {"bits_weight": number(unigram_bits((two - one).numpy()))}
+    return row | {"bits_weight": number(unigram_bits(two - one))}
 
 
 def read_rows(path: Path) -> list[dict]:

@@ -10,9 +10,7 @@ positive scale per unit; "gelu" and "silu" have neither.
 """
 
 import numpy as np
-import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, flatten, unflatten
@@ -20,20 +18,20 @@ from nefgpt.field import FieldSpec, flatten, unflatten
 Layers = list[tuple[np.ndarray, np.ndarray | None]]  # weight [out, in] and bias [out] of each
 
 
-def _layers(spec: FieldSpec, weights: Tensor) -> Layers:
-    tensors = {name: value.numpy() for name, value in unflatten(spec, weights).items()}
+def _layers(spec: FieldSpec, weights: np.ndarray) -> Layers:
+    tensors = unflatten(spec, weights)
     return [
         (tensors[f"layers.{i}.weight"], tensors.get(f"layers.{i}.bias"))
         for i in range(len(spec.hidden) + 1)
     ]
 
 
-def _flat(spec: FieldSpec, layers: Layers) -> Tensor:
+def _flat(spec: FieldSpec, layers: Layers) -> np.ndarray:
     tensors = {}
     for i, (weight, bias) in enumerate(layers):
-        tensors[f"layers.{i}.weight"] = torch.from_numpy(weight)
+        tensors[f"layers.{i}.weight"] = weight
         if bias is not None:
-            tensors[f"layers.{i}.bias"] = torch.from_numpy(bias)
+            tensors[f"layers.{i}.bias"] = bias
     return flatten(spec, tensors)
 
 
@@ -77,7 +75,7 @@ def _descend(reference: Layers, layers: Layers) -> Layers:
     return layers
 
 
-def align(spec: FieldSpec, fields: Tensor, reference: Tensor) -> Tensor:
+def align(spec: FieldSpec, fields: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Permute the hidden units of every field so that its weights come near the reference's.
 
     Coordinate descent over the layers, once from the order as given and once from a forward
@@ -103,14 +101,14 @@ def align(spec: FieldSpec, fields: Tensor, reference: Tensor) -> Tensor:
             f"cannot align fields {list(fields.shape)} to a reference {list(reference.shape)}: "
             f"the field specification has {spec.n_weights} weights"
         )
-    if not (torch.isfinite(fields).all() and torch.isfinite(reference).all()):
+    if not (np.isfinite(fields).all() and np.isfinite(reference).all()):
         raise InputError("cannot align fields with non-finite weights")
-    target, result = _layers(spec, reference), torch.empty_like(fields)
+    target, result = _layers(spec, reference), np.empty_like(fields)
     for row, field in enumerate(fields):
         layers = _layers(spec, field)
         ends = [
             _flat(spec, _descend(target, start))
             for start in (layers, _match_forward(target, layers))
         ]
-        result[row] = min(ends, key=lambda end: float((end - reference).double().square().sum()))
+        result[row] = min(ends, key=lambda end: np.square((end - reference).astype(float)).sum())
     return result

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nefgpt import cli
 from nefgpt.errors import InputError
-from nefgpt.fit import device
+from nefgpt.gpu import device
 from nefgpt.io import atomic_path, read_clouds, read_table, stable_seed, write_json
 
 

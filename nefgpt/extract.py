@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from nefgpt import cli, weights
@@ -38,9 +37,7 @@ def decode_all(
     for i, field in enumerate(tqdm(fields.weights, desc="decode", unit="field", mininterval=1)):
         name, label = fields.shape_ids[i], fields.labels[i]
         source = signal_dir / f"{name}.npz" if signal_dir else None
-        found = kind.decode(
-            fields.spec, torch.from_numpy(field), settings, stable_seed(seed, i), size, source
-        )
+        found = kind.decode(fields.spec, field, settings, stable_seed(seed, i), size, source)
         valid = found.compared is not None
         if valid:
             compared[i] = found.compared

@@ -1,7 +1,7 @@
-"""The neural field: one small MLP over encoded coordinates, many of them evaluated at once.
+"""The neural field: one small MLP over encoded coordinates.
 
-A field's weights are one flat vector, layer by layer, weight (row-major) then bias. All
-functions take a stack of such vectors, so one field and a thousand are the same code.
+A field's weights are one flat vector, layer by layer, weight (row-major) then bias. What the
+field computes is in `nefgpt.fused`, for a CPU, and in `nefgpt.stacked`, for a GPU.
 """
 
 import dataclasses
@@ -10,14 +10,9 @@ import json
 import math
 from typing import Literal
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
 
 from nefgpt.errors import InputError
-
-_ACTIVATIONS = {"gelu": functional.gelu, "relu": functional.relu, "silu": functional.silu}
-_OUTPUTS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda value: value}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +98,13 @@ class FieldSpec:
             raise InputError(f"unknown keys in the field specification: {sorted(unknown)}")
         return cls(**{**values, "hidden": tuple(values.get("hidden", cls.hidden))})
 
-    def target_of(self, values: Tensor) -> Tensor:
+    def target_of(self, values: np.ndarray) -> np.ndarray:
         """What the field is trained to be where the signal (distance, brightness) is `values`."""
         if self.target == "brightness":
             return values
         if self.target == "occupancy":
-            return torch.where(values < self.offset, -1.0, 1.0)
-        return torch.tanh((values - self.offset) / self.sdf_scale)
+            return np.where(values < self.offset, np.float32(-1), np.float32(1))
+        return np.tanh((values - self.offset) / self.sdf_scale)
 
     def surface_level(self, distance: float = 0.0) -> float:
         """The field's value at a signed distance (field units): undoes `offset` for "sdf".
@@ -121,65 +116,31 @@ class FieldSpec:
         return math.tanh((distance - self.offset) / self.sdf_scale)
 
 
-def unflatten(spec: FieldSpec, weights: Tensor) -> dict[str, Tensor]:
-    """Split flat weights [F, W] into named tensors [F, *shape]; a round trip with `flatten`."""
-    pieces = torch.split(weights, [stop - start for _, start, stop in spec.slices], dim=-1)
+def unflatten(spec: FieldSpec, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Split flat weights [..., W] into named arrays [..., *shape]; a round trip with `flatten`.
+
+    The parts are views; of a PyTorch tensor they are tensors.
+    """
     return {
-        name: piece.reshape(*weights.shape[:-1], *shape)
-        for (name, shape), piece in zip(spec.layers, pieces, strict=True)
+        name: weights[..., start:stop].reshape(*weights.shape[:-1], *shape)
+        for (name, shape), (_, start, stop) in zip(spec.layers, spec.slices, strict=True)
     }
 
 
-def flatten(spec: FieldSpec, tensors: dict[str, Tensor]) -> Tensor:
-    """Join one field's named tensors into a flat float32 vector [W]."""
+def flatten(spec: FieldSpec, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Join one field's named arrays into a flat float32 vector [W]."""
     for name, shape in spec.layers:
-        if name not in tensors or tuple(tensors[name].shape) != shape:
+        if name not in tensors or tensors[name].shape != shape:
             raise InputError(f"field tensor {name} is missing or is not of shape {shape}")
-    return torch.cat([tensors[name].reshape(-1) for name, _ in spec.layers])
+    return np.concatenate([tensors[name].ravel() for name, _ in spec.layers])
 
 
-def encode(spec: FieldSpec, points: Tensor) -> Tensor:
-    """Sinusoidal encoding of points [..., in_dim] in field coordinates to [..., n_inputs].
-
-    Order: raw coordinates (if any), then per octave all sines, then all cosines.
-    """
-    if spec.mirror is not None:
-        points = points.clone()
-        points[..., spec.mirror] = points[..., spec.mirror].abs()
-    parts = [points] if spec.include_input else []
-    for octave in range(spec.octaves):
-        angle = points * (spec.frequency * 2**octave)
-        parts += [torch.sin(angle), torch.cos(angle)]
-    return torch.cat(parts, dim=-1)
-
-
-def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
-    """Values [F, N] of fields `weights` [F, W] at points [N, in_dim] or [F, N, in_dim]."""
-    hidden = encode(spec, points)
-    if hidden.dim() == 2:
-        hidden = hidden.expand(weights.shape[0], -1, -1)
-    tensors = unflatten(spec, weights)
-    activation = _ACTIVATIONS[spec.activation]
-    for i in range(len(spec.hidden) + 1):
-        matrix = tensors[f"layers.{i}.weight"].transpose(-1, -2)  # [F, in, out]
-        bias = tensors.get(f"layers.{i}.bias")
-        if bias is None:
-            hidden = torch.bmm(hidden, matrix)
-        else:
-            hidden = torch.baddbmm(bias.unsqueeze(1), hidden, matrix)
-        if i < len(spec.hidden):
-            hidden = activation(hidden)
-    return _OUTPUTS[spec.output_activation](hidden.squeeze(-1))
-
-
-def random_weights(spec: FieldSpec, seed: int) -> Tensor:
+def random_weights(spec: FieldSpec, seed: int) -> np.ndarray:
     """Random start of one field, float32 [W]: He-uniform weights, zero biases."""
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     parts = []
     for name, shape in spec.layers:
-        if name.endswith("bias"):
-            parts.append(torch.zeros(shape).reshape(-1))
-        else:
-            bound = math.sqrt(6 / shape[1]) if name != spec.layers[-1][0] else shape[1] ** -0.5
-            parts.append((torch.rand(shape, generator=generator) * 2 - 1).reshape(-1) * bound)
-    return torch.cat(parts)
+        bound = math.sqrt(6 / shape[-1]) if name != spec.layers[-1][0] else shape[-1] ** -0.5
+        bound = 0.0 if name.endswith("bias") else bound
+        parts.append(rng.uniform(-bound, bound, math.prod(shape)))
+    return np.concatenate(parts).astype(np.float32)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from nefgpt.errors import InputError
@@ -84,7 +83,7 @@ def rollout_images(spec: FieldSpec, rollouts: Rollouts, resolution: int = 56) ->
     for (start, n), pair in rollouts.items():
         row, column = 2 * counts.index(n), starts.index(start) * (columns + 1)
         for down, fields in enumerate(pair):
-            shown = render(spec, torch.from_numpy(fields[:columns]), resolution, resolution)
+            shown = render(spec, fields[:columns], resolution, resolution)
             for i, image in enumerate(shown):
                 axes[row + down, column + i].imshow(image, cmap="gray_r", vmin=0, vmax=1)
     for j, start in enumerate(starts):
@@ -132,11 +131,11 @@ def symmetry_figure(
         axes = panel.subplots(
             n_layers, 2, squeeze=False, width_ratios=[12, 1], height_ratios=heights
         )
-        tensors = unflatten(spec, torch.from_numpy(values))
+        tensors = unflatten(spec, values)
         sizes = []
         for kind in ("weight", "bias"):
-            parts = [tensor.abs().flatten() for n, tensor in tensors.items() if n.endswith(kind)]
-            sizes.append(float(torch.cat(parts).mean()))
+            parts = [np.abs(tensor).ravel() for n, tensor in tensors.items() if n.endswith(kind)]
+            sizes.append(float(np.concatenate(parts).mean()))
         if title.startswith("Δ"):
             title = f"{title}\n|ΔW| = {sizes[0]:.3f}, |Δb| = {sizes[1]:.3f}"
         panel.suptitle(title + ("" if "\n" in title else "\n"), fontsize=9)
@@ -147,7 +146,7 @@ def symmetry_figure(
                     ax.set_axis_off()
                     continue
                 image = ax.imshow(
-                    tensor.reshape(fan_out[i], -1).numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit,
+                    tensor.reshape(fan_out[i], -1), cmap="RdBu_r", vmin=-limit, vmax=limit,
                     aspect="auto", interpolation="nearest",
                 )  # fmt: skip
                 ax.set(xticks=[], yticks=[])

@@ -5,102 +5,44 @@ pack of many.
 """
 
 import argparse
-import contextlib
 import hashlib
 import json
 import logging
 import shlex
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from nefgpt import cli
+from nefgpt import cli, fused
 from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, evaluate, flatten, unflatten
+from nefgpt.field import FieldSpec, flatten, unflatten
+from nefgpt.gpu import has_gpu
 from nefgpt.io import atomic_path, load_signal, sha256_of, stable_seed, write_json
 from nefgpt.signals import kind_of
 from nefgpt.versions import VERSIONS
 
 log = logging.getLogger(__name__)
 
-_CHECK_EVERY = 50  # steps between looks for fields that are done
+_STEPS = 50  # between looks for fields that are done
+_NUMBERS = 1 << 19  # of points, drawn ahead at most
 _AT_ONCE = 16  # fields, or more where there are more threads, that a CPU fits before it writes
 
 
-def device() -> torch.device:
-    """The GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def cosine(step: int, steps: int) -> float:
+def cosine(step: np.ndarray | int, steps: int) -> np.ndarray:
     """Factor of the learning rate: from 1 down a half cosine, never below 1 %."""
-    return max(0.5 * (1 + np.cos(np.pi * step / steps)), 0.01)
+    return np.maximum(0.5 * (1 + np.cos(np.pi * step / steps)), 0.01)
 
 
-def draw_points(n_points: int, n: int, generator: torch.Generator) -> Tensor:
-    """Point numbers of one step, int64: `n` random ones, or all where there are no more."""
+def draw_points(n_points: int, n: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Point numbers int64 [steps, n]: random ones, or all where there are no more."""
     if n >= n_points:
-        return torch.arange(n_points, device=generator.device)
-    return torch.randint(n_points, (n,), generator=generator, device=generator.device)
-
-
-@contextlib.contextmanager
-def torch_on_one_thread() -> Iterator[int]:
-    """Let torch compute with one thread; gives the number that it had.
-
-    Its other threads wait by spinning, so that they would take the cores from the fused passes.
-    """
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield count
-    finally:
-        torch.set_num_threads(count)
-
-
-def batched(
-    spec: FieldSpec,
-    free: Tensor,
-    anchor: Tensor,
-    basis: Tensor | None,
-    points: Tensor,
-    target: Tensor,
-    rows: Tensor,
-    chosen: Tensor,
-    loss: str,
-) -> tuple[Tensor, Tensor]:
-    """What `nefgpt.fused.gradients` computes, as one stacked problem in PyTorch."""
-    free = free.detach().requires_grad_(True)
-    weights = free if basis is None else anchor + free @ basis
-    seen = rows[:, None], chosen
-    error = evaluate(spec, weights, points[seen]) - target[seen]
-    losses = (error.abs() if loss == "l1" else error.square()).mean(dim=1)
-    (gradient,) = torch.autograd.grad(losses.sum(), free)
-    return losses.detach(), gradient
-
-
-def loss_and_gradient(
-    spec: FieldSpec, *tensors: Tensor | None, loss: str, threads: int
-) -> tuple[Tensor, Tensor]:
-    """Losses [F] of fields and their gradients: `batched` on a GPU, fused on a CPU.
-
-    The parameters are those of `nefgpt.fused.gradients`, as tensors on one device.
-    """
-    if tensors[0].is_cuda:
-        return batched(spec, *tensors, loss)
-    from nefgpt import fused  # its compiler takes a while to load
-
-    arrays = [None if t is None else np.ascontiguousarray(t.numpy()) for t in tensors]
-    losses, gradient = fused.gradients(spec, *arrays, loss, threads)
-    return torch.from_numpy(losses), torch.from_numpy(gradient)
+        return np.tile(np.arange(n_points), (steps, 1))
+    return rng.integers(n_points, size=(steps, n))
 
 
 class Fitted(NamedTuple):
@@ -114,21 +56,21 @@ class Fitted(NamedTuple):
     steps : int64 [F], how many were taken.
     """
 
-    weights: Tensor
-    losses: Tensor
-    failed: Tensor
-    steps: Tensor
+    weights: np.ndarray
+    losses: np.ndarray
+    failed: np.ndarray
+    steps: np.ndarray
 
 
 def fit_fields(
     spec: FieldSpec,
-    points: Tensor,
-    values: Tensor,
-    start: Tensor,
-    anchor: Tensor,
+    points: np.ndarray,
+    values: np.ndarray,
+    start: np.ndarray,
+    anchor: np.ndarray,
     settings: dict,
     seed: int,
-    basis: Tensor | None = None,
+    basis: np.ndarray | None = None,
     progress: bool = True,
 ) -> Fitted:
     """Fit F fields simultaneously with Adam, all weights or their coefficients in a basis.
@@ -150,95 +92,31 @@ def fit_fields(
     seed : of the point order.
     basis : float32 [k, W]; the fields are then anchor + coefficients @ basis.
     """
-    where = device()
-    n_fields, n_points = values.shape
-    points, target = points.to(where), spec.target_of(values).to(where)
-    anchor = anchor.to(where)
-    basis = None if basis is None else basis.to(where)
-    origin = anchor if basis is None else torch.zeros_like(basis[:, 0])
-    free = start.to(where).clone()  # [F, W] or [F, k]
-    # What follows is of the fields that are still being fitted; `rows` says which they are.
-    now = {
-        "rows": torch.arange(n_fields, device=where),
-        "free": free,
-        "mean": torch.zeros_like(free),
-        "square": torch.zeros_like(free),
-        "average": free.clone(),
-        "rate": torch.full((n_fields, 1), float(settings["learning_rate"]), device=where),
-        "smoothed": torch.full((n_fields,), float("nan"), device=where),
-        "best": torch.full((n_fields,), float("inf"), device=where),
-        "stalled": torch.zeros(n_fields, device=where),
-        "loss": torch.full((n_fields,), float("nan"), device=where),
-        "failed": torch.full((n_fields,), -1, device=where),
-        "done": torch.zeros(n_fields, dtype=torch.bool, device=where),
-    }
-    found = {name: now[name].clone() for name in ("free", "average", "loss", "failed")}
-    taken = torch.zeros(n_fields, dtype=torch.long, device=where)
-    steps, pull = int(settings["steps"]), float(settings["pull"])
-    least_rate = float(settings["learning_rate"]) / 1000
-    generator = torch.Generator(where).manual_seed(seed)
-    decay = float(settings["averaging"])
-    with torch_on_one_thread() as threads:
-        for step in tqdm(
-            range(steps), desc="fit", unit="step", disable=not progress, mininterval=1
-        ):
-            chosen = draw_points(n_points, settings["points_per_step"], generator)
-            fields = now["free"], anchor, basis, points, target, now["rows"], chosen
-            loss, gradient = loss_and_gradient(
-                spec, *fields, loss=settings["loss"], threads=threads
-            )
-            if pull:
-                gradient += 2 * pull * (now["free"] - origin)
-            finite = torch.isfinite(loss + gradient.sum(dim=1))
-            now["failed"] = torch.where((now["failed"] < 0) & ~finite, step, now["failed"])
-            # A failed field stands still, and its neighbours never see it.
-            gradient = torch.where((now["failed"] < 0)[:, None], gradient, 0.0)
-            now["mean"].lerp_(gradient, 0.1)
-            now["square"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            if settings["schedule"] == "cosine":
-                rate = now["rate"] * cosine(step, steps)
-            else:
-                rate = now["rate"]
-                _watch(now, loss, least_rate)
-            scale = now["square"].sqrt().mul_((1 - 0.999 ** (step + 1)) ** -0.5).add_(1e-8)
-            now["free"] -= rate / (1 - 0.9 ** (step + 1)) * now["mean"] / scale
-            if decay:
-                now["average"].lerp_(now["free"], 1 if step == 0 else 1 - decay)
-            now["loss"] = loss
-            if step % _CHECK_EVERY == _CHECK_EVERY - 1 or step == steps - 1:
-                for name, result in found.items():
-                    result[now["rows"]] = now[name]
-                taken[now["rows"]] = step + 1
-                going_on = (now["failed"] < 0) & ~now["done"]
-                if not going_on.all():  # the only place where the host waits for a GPU
-                    now = {name: value[going_on] for name, value in now.items()}
-                if not len(now["rows"]):
-                    break
-        result = found["average"] if decay else found["free"]
-    if basis is not None:  # row by row: a product of all may round otherwise for other F
-        result = torch.stack([anchor + row @ basis for row in result])
-    return Fitted(result.cpu(), found["loss"].cpu(), found["failed"].cpu(), taken.cpu())
+    if has_gpu():
+        from nefgpt import stacked as way  # PyTorch takes longer to load than many a field to fit
+    else:
+        way = fused
+    fields = way.Fit(spec, points, spec.target_of(values), start, anchor, basis, settings)
+    steps, per_step = int(settings["steps"]), int(settings["points_per_step"])
+    ahead = max(1, min(_STEPS, _NUMBERS // per_step))
+    rng = np.random.default_rng(seed)
+    with tqdm(total=steps, desc="fit", unit="step", disable=not progress, mininterval=1) as bar:
+        for first in range(0, steps, ahead):
+            now = np.arange(first, min(first + ahead, steps))
+            chosen = draw_points(values.shape[1], per_step, len(now), rng)
+            on_cosine = settings["schedule"] == "cosine"
+            if not fields.advance(chosen, cosine(now, steps) if on_cosine else np.ones(len(now))):
+                break
+            bar.update(len(now))
+    return Fitted(*fields.result())
 
 
-def _watch(now: dict[str, Tensor], loss: Tensor, least_rate: float) -> None:
-    """Halve the rate of every field whose smoothed loss has not improved for 200 steps."""
-    smoothed = torch.where(now["smoothed"].isnan(), loss, now["smoothed"].lerp(loss, 0.02))
-    better = smoothed < now["best"] * 0.999
-    now["smoothed"], now["best"] = smoothed, torch.where(better, smoothed, now["best"])
-    now["stalled"] = torch.where(better, 0.0, now["stalled"] + 1)
-    stalls = now["stalled"] > 200
-    now["done"] |= stalls & (now["rate"][:, 0] <= least_rate)
-    halved = (now["rate"] * 0.5).clamp_min(least_rate)
-    now["rate"] = torch.where(stalls[:, None], halved, now["rate"])
-    now["stalled"] = torch.where(stalls, 0.0, now["stalled"])
-
-
-def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+def checksum(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
     """Hex SHA-256 of a field's tensors, specification and record: safetensors keeps none."""
     digest = hashlib.sha256("\0".join([metadata["spec"], metadata["record"]]).encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(f"\0{name}\0torch.{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.tobytes())
     return digest.hexdigest()
 
 
@@ -252,24 +130,24 @@ def how_to_refit(path: Path) -> str:
 def save_field(
     path: Path,
     spec: FieldSpec,
-    weights: Tensor | None,
+    weights: np.ndarray | None,
     record: dict,
-    basis: Tensor | None = None,
+    basis: np.ndarray | None = None,
 ) -> None:
     """Write one field; `weights` None marks a shape that was rejected."""
     tensors = {} if weights is None else unflatten(spec, weights)
     tensors |= {} if basis is None else {"basis": basis}
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     metadata = {"spec": spec.to_json(), "record": json.dumps(record, sort_keys=True)}
     metadata["sha256"] = checksum(tensors, metadata)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
 
-def load_field(path: Path) -> tuple[FieldSpec, Tensor | None, dict]:
+def load_field(path: Path) -> tuple[FieldSpec, np.ndarray | None, dict]:
     """Read one field written by `save_field`; raise InputError when it cannot be trusted."""
     try:
-        with safe_open(path, framework="pt") as stream:
+        with safe_open(path, framework="numpy") as stream:
             metadata = stream.metadata()
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
         found = checksum(tensors, metadata)
@@ -282,12 +160,23 @@ def load_field(path: Path) -> tuple[FieldSpec, Tensor | None, dict]:
     if "rejected" in record:
         return spec, None, record
     weights = flatten(spec, tensors)
-    if not torch.isfinite(weights).all():
+    if not np.isfinite(weights).all():
         raise InputError(f"field {path} holds non-finite weights; {how_to_refit(path)}")
     return spec, weights, record
 
 
-def training_points(spec: FieldSpec, signals: list[dict]) -> tuple[Tensor, Tensor]:
+def load_template(path: Path) -> tuple[FieldSpec, np.ndarray, np.ndarray | None]:
+    """Specification, weights [W], and basis [k, W] or None, of `template.safetensors`."""
+    spec, weights, _ = load_field(path)
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            basis = stream.get_tensor("basis") if "basis" in stream.keys() else None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+    return spec, weights, basis
+
+
+def training_points(spec: FieldSpec, signals: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     """Points [F, N, in_dim] and values [F, N] that fits may see."""
     counts = {len(signal["values"]) for signal in signals}
     if len(counts) != 1:
@@ -295,7 +184,7 @@ def training_points(spec: FieldSpec, signals: list[dict]) -> tuple[Tensor, Tenso
     keep = kind_of(spec).training_rows(counts.pop())
     points = np.stack([signal["points"][keep] for signal in signals])
     values = np.stack([signal["values"][keep] for signal in signals])
-    return torch.from_numpy(points), torch.from_numpy(values)
+    return points, values
 
 
 def _finished(path: Path, identity: dict) -> dict | None:
@@ -328,8 +217,6 @@ def fit_shapes(
     InputError
         when a fit turned non-finite (naming shape and step); the other fields are written first.
     """
-    from nefgpt.template import load_template
-
     template_spec, anchor, basis = load_template(template)
     if template_spec != spec:
         raise InputError(f"{template} was fitted with another field specification; rerun it")
@@ -342,8 +229,7 @@ def fit_shapes(
             log.info("kept %s: fitted from the same inputs", out)
         else:
             missing[shape_id] = wanted
-    on_gpu = device().type == "cuda"
-    at_once = len(missing) if on_gpu else max(_AT_ONCE, torch.get_num_threads())
+    at_once = len(missing) if has_gpu() else max(_AT_ONCE, fused.threads())
     problems: list[str] = []
     ids = list(missing)
     for begin in range(0, len(ids), at_once or 1):
@@ -358,8 +244,8 @@ def fit_shapes(
 def _fit_and_save(
     spec: FieldSpec,
     shapes: dict[str, tuple[Path, Path, dict]],
-    anchor: Tensor,
-    basis: Tensor | None,
+    anchor: np.ndarray,
+    basis: np.ndarray | None,
     settings: dict,
     seed: int,
 ) -> list[str]:
@@ -376,8 +262,8 @@ def _fit_and_save(
         return []
     points, values = training_points(spec, list(clouds.values()))
     began = time.perf_counter()
-    start = anchor if basis is None else torch.zeros(len(basis))
-    start = start.expand(len(clouds), -1)
+    start = anchor if basis is None else np.zeros(len(basis), np.float32)
+    start = np.broadcast_to(start, (len(clouds), len(start)))
     fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis)
     seconds = time.perf_counter() - began
     problems, kind = [], kind_of(spec)

@@ -7,12 +7,12 @@ not depend on which others are computed with it.
 """
 
 import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
-import torch
 
 from nefgpt.compiled import MATH, compiled
 from nefgpt.field import FieldSpec
@@ -23,6 +23,19 @@ _ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2}
 _OUTPUTS = {"tanh": 0, "sigmoid": 1, "none": 2}
 _LOSSES = {"l1": 0, "mse": 1}
 _F = np.float32
+_PROGRESS = np.dtype(  # of one field's fit
+    [
+        ("rate", "f8"),
+        ("best", "f8"),
+        ("smoothed", "f8"),
+        ("stalled", "i8"),
+        ("loss", "f4"),
+        ("failed", "i8"),
+        ("steps", "i8"),
+        ("done", "i8"),
+    ],
+    align=True,
+)
 
 
 @numba.njit(inline="always", **MATH)
@@ -62,7 +75,7 @@ def _sine_cosine(x):
 @numba.njit(**{**MATH, "fastmath": {"contract", "nsz"}})
 def _encode(points, columns, m, encoding):
     """columns[:, :m] = the encoding of points [in_dim, m], which a mirror folds; see
-    `nefgpt.field.encode`."""
+    `nefgpt.stacked.encode`."""
     octaves, include_input, frequency, mirror = encoding
     in_dim, row = len(points), 0
     if mirror >= 0:
@@ -299,24 +312,96 @@ def _gradient(flat, points, target, chosen, about, gradient):
     return loss / n
 
 
+@numba.njit(**MATH)
+def _mix(free, anchor, basis, flat):
+    """flat = the weights [W] that `free` [W], or [k] in a basis, stands for."""
+    if len(basis) == 0:
+        flat[:] = free
+    else:
+        flat[:] = anchor
+        for k in range(len(basis)):
+            for w in range(len(flat)):
+                flat[w] += free[k] * basis[k, w]
+
+
+@numba.njit(**MATH)
+def _slope(free, anchor, basis, points, target, chosen, about, flat, inner, gradient):
+    """Loss of one field; `gradient` gets that of `free`, `inner` that of the weights `flat`."""
+    _mix(free, anchor, basis, flat)
+    loss = _gradient(flat, points, target, chosen, about, inner)
+    if len(basis) == 0:
+        gradient[:] = inner
+    for k in range(len(basis)):
+        summed = _F(0)
+        for w in range(len(flat)):
+            summed += inner[w] * basis[k, w]
+        gradient[k] = summed
+    return loss
+
+
 @compiled
 def _each(free, anchor, basis, points, target, rows, chosen, about, losses, gradient):
-    """`_gradient` of each of F fields; see `gradients`."""
+    """Losses and gradients of F fields; see `gradients`."""
+    flat, inner = np.empty_like(anchor), np.empty_like(anchor)
     for f in range(len(free)):
-        row = rows[f]
-        if len(basis) == 0:
-            losses[f] = _gradient(free[f], points[row], target[row], chosen, about, gradient[f])
-        else:
-            flat, inner = anchor.copy(), np.zeros_like(anchor)
-            for k in range(len(basis)):
-                for w in range(len(flat)):
-                    flat[w] += free[f, k] * basis[k, w]
-            losses[f] = _gradient(flat, points[row], target[row], chosen, about, inner)
-            for k in range(len(basis)):
-                summed = _F(0)
-                for w in range(len(flat)):
-                    summed += inner[w] * basis[k, w]
-                gradient[f, k] = summed
+        signal = points[rows[f]], target[rows[f]], chosen
+        losses[f] = _slope(free[f], anchor, basis, *signal, about, flat, inner, gradient[f])
+
+
+@compiled
+def _advance(rows, points, target, chosen, factors, fixed, about, rule, moments, progress, weights):
+    """Steps of fields `rows` at the points `chosen` [steps, n]; see `Fit`.
+
+    Parameters
+    ----------
+    factors : float64 [steps], of the learning rate.
+    fixed : anchor, basis, and what the pull draws to.
+    moments : float32 [F, 4, P]: parameters, mean and mean square of their gradients, average.
+    progress : _PROGRESS [F].
+    weights : float32 [F, W]; gets the fields.
+    """
+    anchor, basis, origin = fixed
+    pull, decay, plateau, least_rate = rule
+    flat, inner, gradient = np.empty_like(anchor), np.empty_like(anchor), np.empty_like(origin)
+    for f in rows:
+        own, state = progress[f], moments[f]
+        free, mean, square, average = state[0], state[1], state[2], state[3]
+        for s in range(len(chosen)):
+            signal = points[f], target[f], chosen[s]
+            loss = _slope(free, anchor, basis, *signal, about, flat, inner, gradient)
+            total = loss
+            for i in range(len(free)):
+                gradient[i] += _F(2 * pull) * (free[i] - origin[i])
+                total += gradient[i]
+            own.loss = loss
+            if not np.isfinite(total):
+                own.failed = own.steps
+                own.done = 1
+                break
+            own.steps += 1
+            rate = own.rate * factors[s]
+            if plateau:  # halve the rate where the smoothed loss has not improved for 200 steps
+                smoothed = own.smoothed + 0.02 * (loss - own.smoothed) if own.steps > 1 else loss
+                own.smoothed = smoothed
+                own.stalled += 1
+                if smoothed < 0.999 * own.best:
+                    own.best = smoothed
+                    own.stalled = 0
+                elif own.stalled > 200:
+                    own.stalled = 0
+                    own.done = own.rate <= least_rate
+                    own.rate = max(own.rate / 2, least_rate)
+            size = _F(rate / (1 - 0.9**own.steps))
+            unit = _F((1 - 0.999**own.steps) ** -0.5)
+            share = _F(1) if own.steps == 1 else _F(1 - decay)
+            for i in range(len(free)):
+                mean[i] += _F(0.1) * (gradient[i] - mean[i])
+                square[i] = _F(0.999) * square[i] + _F(0.001) * gradient[i] * gradient[i]
+                free[i] -= size * mean[i] / (np.sqrt(square[i]) * unit + _F(1e-8))
+                average[i] += share * (free[i] - average[i])
+            if own.done:
+                break
+        _mix(average if decay else free, anchor, basis, weights[f])
 
 
 @compiled
@@ -345,18 +430,24 @@ def _values(flat, points, about, result):
             result[start + p] = out[p]
 
 
+def threads() -> int:
+    """Threads to compute with: as many as OpenMP is told to use (Snakemake does), or one a core."""
+    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(int(told), 1) if told.isdecimal() else numba.config.NUMBA_NUM_THREADS
+
+
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(count: int) -> ThreadPoolExecutor:
     """Threads beside the one that calls; to start them takes longer than a small step."""
-    return ThreadPoolExecutor(threads - 1)
+    return ThreadPoolExecutor(count - 1)
 
 
-def _in_threads(work: Callable[[slice], None], n: int, threads: int) -> None:
-    """Share `n` rows among threads."""
-    count = min(threads, n)
+def _in_threads(work: Callable[[slice], None], n: int, most: int) -> None:
+    """Share `n` rows among at most so many threads."""
+    count = min(most, n)
     cuts = np.linspace(0, n, count + 1).astype(int)
     mine, *others = map(slice, cuts[:-1], cuts[1:])
-    waiting = [_pool(threads).submit(work, part) for part in others]
+    waiting = [_pool(most).submit(work, part) for part in others]
     work(mine)
     for future in waiting:
         future.result()
@@ -382,7 +473,6 @@ def gradients(
     rows: np.ndarray,
     chosen: np.ndarray,
     loss: str,
-    threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Losses of F fields at points of the same numbers, and their gradients.
 
@@ -409,13 +499,72 @@ def gradients(
         fields = free[part], anchor, basis, points, target, rows[part], chosen
         _each(*fields, about, losses[part], gradient[part])
 
-    _in_threads(some, len(free), threads)
+    _in_threads(some, len(free), threads())
     return losses, gradient
+
+
+class Fit:
+    """Fits of F fields, step by step, every one in the thread that has it.
+
+    Parameters
+    ----------
+    points : float32 [F, N, in_dim] in field coordinates.
+    target : float32 [F, N].
+    start : float32 [F, W] weights, or [F, k] coefficients in the basis.
+    anchor, basis : as for `gradients`; the pull draws weights to the anchor, coefficients to zero.
+    settings : as for `nefgpt.fit.fit_fields`.
+    """
+
+    def __init__(
+        self,
+        spec: FieldSpec,
+        points: np.ndarray,
+        target: np.ndarray,
+        start: np.ndarray,
+        anchor: np.ndarray,
+        basis: np.ndarray | None,
+        settings: dict,
+    ) -> None:
+        n, free = start.shape
+        self.signals = np.ascontiguousarray(points), np.ascontiguousarray(target)
+        origin = anchor if basis is None else np.zeros(free, np.float32)
+        basis = np.zeros((0, len(anchor)), np.float32) if basis is None else basis
+        self.fixed, self.about = (anchor, basis, origin), _about(spec, settings["loss"])
+        rate, plateau = float(settings["learning_rate"]), settings["schedule"] == "plateau"
+        decays = float(settings["pull"]), float(settings["averaging"])
+        self.rule = *decays, plateau, rate / 1000
+        self.moments = np.zeros((n, 4, free), np.float32)
+        self.moments[:, 0] = self.moments[:, 3] = start
+        self.progress = np.zeros(n, _PROGRESS)
+        self.progress["rate"], self.progress["best"] = rate, np.inf
+        self.progress["failed"], self.progress["loss"] = -1, np.nan
+        self.weights = np.empty((n, len(anchor)), np.float32)
+
+    def advance(self, chosen: np.ndarray, factors: np.ndarray) -> bool:
+        """Take some steps; whether a field still goes on after them.
+
+        Parameters
+        ----------
+        chosen : int64 [steps, n], numbers of the points to use.
+        factors : float64 [steps], of the learning rate.
+        """
+        rows = np.flatnonzero(self.progress["done"] == 0)
+        state = self.moments, self.progress, self.weights
+
+        def some(part: slice) -> None:
+            signals = *self.signals, chosen, factors
+            _advance(rows[part], *signals, self.fixed, self.about, self.rule, *state)
+
+        _in_threads(some, len(rows), threads())
+        return not self.progress["done"].all()
+
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Weights [F, W], losses [F], steps at which fits failed (-1: none) and steps taken [F]."""
+        return self.weights, *(self.progress[name].copy() for name in ("loss", "failed", "steps"))
 
 
 def values(spec: FieldSpec, weights: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Values float32 [N] of one field [W] at points float32 [N, in_dim] in field coordinates."""
     result, about = np.empty(len(points), np.float32), _about(spec)
-    threads = torch.get_num_threads()
-    _in_threads(lambda p: _values(weights, points[p], about, result[p]), len(points), threads)
+    _in_threads(lambda p: _values(weights, points[p], about, result[p]), len(points), threads())
     return result

@@ -10,14 +10,12 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from nefgpt import cli
+from nefgpt import cli, fused
 from nefgpt.dataset import DIGITS, IMAGE_SUFFIX
 from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, evaluate
+from nefgpt.field import FieldSpec
 from nefgpt.idx import read_idx
 from nefgpt.io import atomic_path, sha256_of, write_json
 from nefgpt.signals import Decoded
@@ -95,11 +93,11 @@ def prepare(sources: dict[str, str], out_dir: Path, manifest: Path) -> None:
     write_json(manifest, hashes)
 
 
-def render(spec: FieldSpec, weights: Tensor, height: int, width: int) -> np.ndarray:
+def render(spec: FieldSpec, weights: np.ndarray, height: int, width: int) -> np.ndarray:
     """Images float32 [F, height, width] in [0, 1] of fields [F, W]."""
-    with torch.inference_mode():
-        values = evaluate(spec, weights, torch.from_numpy(pixel_centres(height, width)))
-    return values.clamp(0, 1).reshape(-1, height, width).numpy()
+    points = pixel_centres(height, width)
+    values = np.stack([fused.values(spec, field, points) for field in weights])
+    return values.clip(0, 1).reshape(-1, height, width)
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -153,7 +151,7 @@ def training_rows(n: int) -> np.ndarray:
     return np.ones(n, bool)
 
 
-def quality(spec: FieldSpec, weights: Tensor, signal: dict, resolution: int) -> dict:
+def quality(spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int) -> dict:
     """How well one field [W] keeps its image, at the image's own size: `psnr` (dB) and `ssim`."""
     height, width = signal["size"].tolist()
     found = render(spec, weights[None], height, width)
@@ -183,7 +181,7 @@ def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 
 def decode(
     spec: FieldSpec,
-    field: Tensor,
+    field: np.ndarray,
     settings: dict,
     seed: int,
     size: tuple[int, ...],

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from nefgpt import cli, signals
@@ -148,8 +147,10 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def within(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:
-    """Share of points `a` [N, d] that have a point of `b` [M, d] nearer than a distance."""
-    return float((cKDTree(b).query(a)[0] < threshold).mean())
+    """Share of points `a` [N, d], d <= 3, that have one of `b` [M, d] nearer than a distance."""
+    nearest = np.empty(len(a), np.float32)
+    _nearest(_columns(b[None])[0], _columns(a[None])[0], nearest)
+    return float((nearest < threshold**2).mean())
 
 
 def f_score(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from nefgpt import cli
 from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, evaluate
-from nefgpt.fit import device
+from nefgpt.field import FieldSpec
 from nefgpt.gpt import Decoder, DecoderConfig, KeyValueCache
+from nefgpt.gpu import device
 from nefgpt.io import atomic_path, stable_seed, write_text
+from nefgpt.stacked import evaluate
 from nefgpt.train_gpt import batch_rows, learning_rate
 from nefgpt.weights import Fields, read_fields
 

@@ -7,11 +7,9 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
 from nefgpt import fused
+from nefgpt.compiled import compiled
 from nefgpt.field import FieldSpec
 from nefgpt.io import load_signal
 from nefgpt.signals import Decoded
@@ -59,7 +57,7 @@ class Surface:
         return (a * (1 - root) + b * root * (1 - v) + c * root * v).astype(np.float32)
 
 
-def evaluate_grid(spec: FieldSpec, weights: Tensor, resolution: int) -> np.ndarray:
+def evaluate_grid(spec: FieldSpec, weights: np.ndarray, resolution: int) -> np.ndarray:
     """Values of one field [W] on the corner-exact grid over [-0.5, 0.5]^3.
 
     Parameters
@@ -76,7 +74,7 @@ def evaluate_grid(spec: FieldSpec, weights: Tensor, resolution: int) -> np.ndarr
     grid = np.empty((resolution,) * 3, np.float32)
     for x in range(resolution):
         plane[..., 0] = axis[x]
-        values = fused.values(spec, weights.numpy(), plane.reshape(-1, 3))
+        values = fused.values(spec, weights, plane.reshape(-1, 3))
         grid[x] = values.reshape(resolution, resolution)
     return grid
 
@@ -91,9 +89,30 @@ def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarr
     return vertices, faces.astype(np.int64)[:, ::-1]
 
 
+@compiled
+def _parts(faces, n):
+    """A vertex of each face's connected part, the same for all its faces, of `n` vertices."""
+    above = np.arange(n)  # of each vertex: another one of its part, at last the one that stands
+    for face in faces:
+        for other in face[1:]:
+            a, b = face[0], other
+            while above[a] != a:
+                above[a] = above[above[a]]
+                a = above[a]
+            while above[b] != b:
+                above[b] = above[above[b]]
+                b = above[b]
+            above[max(a, b)] = min(a, b)
+    part = faces[:, 0].copy()
+    for f in range(len(part)):
+        while above[part[f]] != part[f]:
+            part[f] = above[part[f]]
+    return part
+
+
 def surface(
     spec: FieldSpec,
-    field: Tensor,
+    field: np.ndarray,
     resolution: int,
     min_component: float = 0.0,
     level: float = 0.0,
@@ -113,14 +132,11 @@ def surface(
     vertices, faces = marching_cubes(grid, spec.surface_level(level))
     if not len(faces):
         return Surface(vertices, faces, 0)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
-    n_components, part = connected_components(graph, directed=False)
-    part_of_face = part[faces[:, 0]]
-    sizes = np.bincount(part_of_face, minlength=n_components)
+    part_of_face = _parts(faces, len(vertices))
+    sizes = np.bincount(part_of_face)
     faces = faces[sizes[part_of_face] >= min_component * sizes.max()]
     used, index = np.unique(faces, return_inverse=True)
-    return Surface(vertices[used], index.reshape(faces.shape), n_components)
+    return Surface(vertices[used], index.reshape(faces.shape), int((sizes > 0).sum()))
 
 
 def normalise_cloud(points: np.ndarray) -> np.ndarray:
@@ -134,7 +150,7 @@ def training_rows(n: int) -> np.ndarray:
     return np.arange(n) % _HELD_OUT != 0
 
 
-def overlap(spec: FieldSpec, weights: Tensor, signal: dict) -> dict:
+def overlap(spec: FieldSpec, weights: np.ndarray, signal: dict) -> dict:
     """Inside/outside agreement of one field [W] with a shape, without extracting its surface.
 
     Returns
@@ -145,7 +161,7 @@ def overlap(spec: FieldSpec, weights: Tensor, signal: dict) -> dict:
 
     held_out = np.ascontiguousarray(signal["points"][::_HELD_OUT])
     truth = signal["values"][::_HELD_OUT] < 0
-    inside = fused.values(spec, weights.numpy(), held_out) < spec.surface_level()
+    inside = fused.values(spec, weights, held_out) < spec.surface_level()
     half = len(truth) // 2  # the sampler writes uniform points first, near ones second
     return {"iou": float(iou(inside, truth)), "iou_near": float(iou(inside[half:], truth[half:]))}
 
@@ -176,7 +192,7 @@ def closeness(found: Surface, reference: np.ndarray) -> dict:
     }
 
 
-def quality(spec: FieldSpec, weights: Tensor, signal: dict, resolution: int) -> dict:
+def quality(spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int) -> dict:
     """How well one field [W] keeps its shape.
 
     Parameters
@@ -210,7 +226,7 @@ def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 
 def decode(
     spec: FieldSpec,
-    field: Tensor,
+    field: np.ndarray,
     settings: dict,
     seed: int,
     size: tuple[int, ...],

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 
 from nefgpt.field import FieldSpec
 
@@ -53,7 +52,7 @@ class Kind(Protocol):
     def training_rows(self, n: int) -> np.ndarray:
         """Which of a signal's `n` points fits may see, bool [n]."""
 
-    def quality(self, spec: FieldSpec, weights: Tensor, signal: dict, resolution: int) -> dict:
+    def quality(self, spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int) -> dict:
         """Measures of how well one field [W] keeps its signal."""
 
     def real(self, signal: dict) -> np.ndarray:
@@ -65,7 +64,7 @@ class Kind(Protocol):
     def decode(
         self,
         spec: FieldSpec,
-        field: Tensor,
+        field: np.ndarray,
         settings: dict,
         seed: int,
         size: tuple[int, ...],

@@ -7,15 +7,14 @@ since the units of a layer can be permuted without changing the function.
 import argparse
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from nefgpt import cli, weights
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, random_weights
-from nefgpt.fit import fit_fields, training_points
+from nefgpt.fit import fit_fields, load_template, training_points
 from nefgpt.io import load_signal, stable_seed
 from nefgpt.signals import kind_of
-from nefgpt.template import load_template
 
 
 def fit_starts(
@@ -46,7 +45,8 @@ def fit_starts(
         raise InputError("no signal to fit from two starts can be used; see rejected.tsv")
     points, values = training_points(spec, list(usable.values()))
     random = [random_weights(spec, stable_seed(seed, "start", name)) for name in usable]
-    starts = {"conditioned": anchor.expand(len(usable), -1), "unconditioned": torch.stack(random)}
+    same = np.broadcast_to(anchor, (len(usable), len(anchor)))
+    starts = {"conditioned": same, "unconditioned": np.stack(random)}
     for name, start in starts.items():
         free = {**settings, "pull": 0.0, "averaging": 0.0}  # a pull would favour one start
         fitted, losses, failed, _ = fit_fields(
@@ -64,10 +64,10 @@ def fit_starts(
             for loss, field, signal in zip(losses, fitted, usable.values(), strict=True)
         ]
         rows = (
-            (shape_id, "train", labels[shape_id], field.numpy(), measure)
+            (shape_id, "train", labels[shape_id], field, measure)
             for shape_id, field, measure in zip(usable, fitted, measures, strict=True)
         )
-        weights.write_fields(out[name], spec, anchor.numpy(), rows)
+        weights.write_fields(out[name], spec, anchor, rows)
 
 
 def main() -> None:

@@ -16,33 +16,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 from tqdm import tqdm
 
 from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, random_weights
-from nefgpt.fit import (
-    cosine,
-    device,
-    draw_points,
-    fit_fields,
-    load_field,
-    loss_and_gradient,
-    save_field,
-    torch_on_one_thread,
-    training_points,
-)
+from nefgpt.fit import cosine, draw_points, fit_fields, save_field, training_points
+from nefgpt.gpu import device
 from nefgpt.io import load_signal, stable_seed
 from nefgpt.signals import kind_of
+from nefgpt.stacked import loss_and_gradient, torch_on_one_thread
 
 log = logging.getLogger(__name__)
 
 
 def learn_basis(
-    spec: FieldSpec, points: Tensor, values: Tensor, settings: dict, seed: int
-) -> tuple[Tensor, Tensor, float]:
+    spec: FieldSpec, points: np.ndarray, values: np.ndarray, settings: dict, seed: int
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Learn a mean field and a basis of weight space from F shapes.
 
     Minimises the fitting loss of weights mean + C B over mean [W], B [k, W] and C [F, k]
@@ -71,30 +61,31 @@ def learn_basis(
     if k < 1:
         raise InputError("template.n_components: a basis needs at least two train shapes")
     draw = torch.Generator().manual_seed(seed)
-    mean = random_weights(spec, stable_seed(seed, "mean")).to(where)
+    mean = torch.from_numpy(random_weights(spec, stable_seed(seed, "mean"))).to(where)
     basis = (torch.randn(k, spec.n_weights, generator=draw) * 0.02).to(where)
     codes = (torch.randn(n_fields, k, generator=draw) * 0.1).to(where)
     rates = [settings["learning_rate"], settings["coefficient_learning_rate"]]
     optimiser = torch.optim.Adam(
         [{"params": [mean, basis]}, {"params": [codes]}], betas=(0.9, 0.99)
     )
-    points, target = points.to(where), spec.target_of(values).to(where)
-    points_draw = torch.Generator(where).manual_seed(stable_seed(seed, "points"))
+    points, target = (
+        torch.from_numpy(array).to(where) for array in (points, spec.target_of(values))
+    )
+    rng = np.random.default_rng(stable_seed(seed, "points"))
     steps, per_step = settings["steps"], min(settings["fields_per_step"], n_fields)
     order, recent = torch.zeros(0, dtype=torch.long), []
-    with torch_on_one_thread() as threads:
+    with torch_on_one_thread():
         for step in tqdm(range(steps), desc="basis", unit="step", mininterval=1):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * cosine(step, steps)
             if len(order) < per_step:
                 order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
             rows, order = order[:per_step].to(where), order[per_step:]
-            chosen = draw_points(n_points, settings["points_per_step"], points_draw)
+            (chosen,) = draw_points(n_points, settings["points_per_step"], 1, rng)
+            chosen = torch.from_numpy(chosen).to(where)
             some = codes[rows]
             fields = mean + some @ basis, mean, None, points, target, rows, chosen
-            losses, gradient = loss_and_gradient(
-                spec, *fields, loss=settings["loss"], threads=threads
-            )
+            losses, gradient = loss_and_gradient(spec, *fields, loss=settings["loss"])
             gradient /= per_step
             mean.grad, basis.grad = gradient.sum(dim=0), some.T @ gradient
             codes.grad = torch.zeros_like(codes)
@@ -117,7 +108,7 @@ def learn_basis(
     peak = rows.abs().argmax(dim=1, keepdim=True)
     rows = rows * rows.gather(1, peak).sign()
     turned = rows[:k] * spread[:k, None] / np.sqrt(n_fields - 1)
-    return (mean.cpu() + centre).float(), turned.float(), final
+    return (mean.cpu() + centre).float().numpy(), turned.float().numpy(), final
 
 
 def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, seed: int) -> None:
@@ -145,7 +136,7 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
                 f"the template shape {shape_id} was rejected ({cloud['rejected']}): name another "
                 "one as template.shape_id"
             )
-    zero = torch.zeros(spec.n_weights)
+    zero = np.zeros(spec.n_weights, np.float32)
     start = random_weights(spec, stable_seed(seed, "template"))[None]
     fitted = fit_fields(
         spec, *training_points(spec, usable), start, zero, settings, stable_seed(seed, "fit")
@@ -160,17 +151,6 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
     record |= kind.quality(spec, fitted.weights[0], usable[0], settings["quality_resolution"])
     save_field(out, spec, fitted.weights[0], record)
     log.info("template: %s", ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY))
-
-
-def load_template(path: Path) -> tuple[FieldSpec, Tensor, Tensor | None]:
-    """Specification, weights [W], and basis [k, W] or None, of `template.safetensors`."""
-    spec, weights, _ = load_field(path)
-    try:
-        with safe_open(path, framework="pt") as stream:
-            basis = stream.get_tensor("basis") if "basis" in stream.keys() else None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-    return spec, weights, basis
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
@@ -293,7 +292,7 @@ def tokenize(
         tqdm(fields.shape_ids, desc="quantised", unit="field", mininterval=1), decoded, strict=True
     ):
         cloud = load_signal(signal_dir / f"{shape_id}.npz")
-        found = kind.quality(fields.spec, torch.from_numpy(field), cloud, resolution)
+        found = kind.quality(fields.spec, field, cloud, resolution)
         for name in kind.KEPT:
             rows[f"{name}_quantised"].append(found[name])
     usage = usage_of(tokens[fields.of_split("train")], len(tokenizer.codes))

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from nefgpt import cli
 from nefgpt.errors import InputError
-from nefgpt.fit import device
 from nefgpt.gpt import GPT, GPTConfig, context_length
+from nefgpt.gpu import device
 from nefgpt.io import atomic_path, sha256_of, stable_seed, write_json, write_text
 from nefgpt.versions import VERSIONS
 

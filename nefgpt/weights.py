@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from nefgpt import cli
 from nefgpt.errors import InputError
@@ -133,7 +132,7 @@ def check_template(path: Path, fields: Fields, template: Path) -> None:
     from nefgpt.fit import load_field
 
     spec, anchor, _ = load_field(template)
-    if fields.spec != spec or not np.array_equal(fields.template, anchor.numpy()):
+    if fields.spec != spec or not np.array_equal(fields.template, anchor):
         raise InputError(
             f"{path} is of another configuration: its fields were not fitted from {template}; "
             f"rm {shlex.quote(str(path))} and run Snakemake again"
@@ -160,14 +159,13 @@ def collect(entries: list, fields_dir: Path, template: Path, out: Path) -> None:
             if field_spec != spec:
                 raise InputError(f"{path} has another specification than its template; delete it")
             if values is not None:
-                yield shape_id, split, label, values.numpy(), record
+                yield shape_id, split, label, values, record
 
-    write_fields(out, spec, anchor.numpy(), rows())
+    write_fields(out, spec, anchor, rows())
 
 
 def main() -> None:
     """Command line of the aggregation."""
-    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(
         prog="python -m nefgpt.weights", description="Gather fields into weights.parquet."
     )

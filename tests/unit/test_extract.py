@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
-import torch
 import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from nefgpt import extract, shapes, weights
-from nefgpt.field import FieldSpec, evaluate, random_weights
+from nefgpt import extract, fused, shapes, weights
+from nefgpt.field import FieldSpec, random_weights
 
 AXIS = np.linspace(-0.5, 0.5, 65)
 X, Y, Z = np.meshgrid(AXIS, AXIS, AXIS, indexing="ij")
@@ -51,9 +54,9 @@ SPEC = FieldSpec(hidden=(8, 8))
 
 def test_grid_equals_points():
     field = random_weights(SPEC, 1)
-    axis = torch.linspace(-0.5, 0.5, 9)
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
-    expected = evaluate(SPEC, field[None], points)[0].reshape(9, 9, 9)
+    axis = np.linspace(-0.5, 0.5, 9, dtype=np.float32)
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    expected = fused.values(SPEC, field, points).reshape(9, 9, 9)
     np.testing.assert_allclose(shapes.evaluate_grid(SPEC, field, 9), expected, atol=1e-5)
 
 
@@ -69,7 +72,7 @@ def grid(monkeypatch):
 
 def test_small_parts(grid):
     grid(np.minimum(sphere(0.3), sphere(0.05, (0.42, 0.42, 0.42))))
-    field = torch.zeros(SPEC.n_weights)
+    field = np.zeros(SPEC.n_weights, np.float32)
     level = -SPEC.surface_level()  # the grid above is a distance, whose surface is at zero
     assert level > 0
     spec = FieldSpec(hidden=(8, 8), offset=0.0)
@@ -80,10 +83,21 @@ def test_small_parts(grid):
     assert np.linalg.norm(kept.vertices, axis=1).max() < 0.31
 
 
+@given(st.lists(st.tuples(*[st.integers(0, 19)] * 3), min_size=1, max_size=30))
+def test_parts_are_those_of_the_graph(triangles):
+    faces = np.array(triangles)
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]]).T
+    graph = coo_array((np.ones(edges.shape[1]), edges), shape=(20, 20))
+    expected = connected_components(graph, directed=False)[1][faces[:, 0]]
+    found = shapes._parts(faces, 20)
+    pairs = set(zip(found.tolist(), expected.tolist(), strict=True))
+    assert len(pairs) == len(set(found.tolist())) == len(set(expected.tolist()))
+
+
 @pytest.mark.parametrize("values", [np.ones((20,) * 3), np.full((20,) * 3, np.nan)])
 def test_no_surface_is_invalid(grid, values):
     grid(values)
-    assert not shapes.surface(SPEC, torch.zeros(SPEC.n_weights), 20).valid
+    assert not shapes.surface(SPEC, np.zeros(SPEC.n_weights, np.float32), 20).valid
 
 
 def test_surface_on_grid_planes():
@@ -115,12 +129,12 @@ def test_normalised_cloud():
 def test_files(tmp_path, monkeypatch):
     good = random_weights(SPEC, 0)
     assert shapes.evaluate_grid(SPEC, good, 24).min() < SPEC.surface_level() < 0.99
-    broken = torch.full_like(good, torch.nan)
+    broken = np.full_like(good, np.nan)
     rows = [
-        (name, "train", None, field.numpy(), {})
+        (name, "train", None, field, {})
         for name, field in [("a", good), ("b", broken), ("c", good)]
     ]
-    weights.write_fields(tmp_path / "fields.parquet", SPEC, good.numpy(), rows)
+    weights.write_fields(tmp_path / "fields.parquet", SPEC, good, rows)
     for name in "abc":
         frame = {"center": np.array([10.0, 0, 0]), "scale": np.float64(0.1)}
         np.savez(tmp_path / f"{name}.npz", **frame)

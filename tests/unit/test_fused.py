@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nefgpt import fit, fused
-from nefgpt.field import FieldSpec, evaluate, random_weights
+from nefgpt import fused
+from nefgpt.field import FieldSpec, random_weights
+from nefgpt.stacked import batched, evaluate
 
 SPECS = st.builds(
     FieldSpec,
@@ -25,7 +26,9 @@ SPECS = st.builds(
 
 def problem(spec: FieldSpec, n_fields: int, n_points: int, seed: int = 0) -> tuple:
     generator = torch.Generator().manual_seed(seed)
-    weights = torch.stack([random_weights(spec, seed + i) for i in range(n_fields)])
+    weights = torch.stack(
+        [torch.from_numpy(random_weights(spec, seed + i)) for i in range(n_fields)]
+    )
     weights += 0.1 * torch.randn(weights.shape, generator=generator)  # biases too
     points = torch.rand(n_fields, n_points, spec.in_dim, generator=generator) - 0.5
     target = torch.rand(n_fields, n_points, generator=generator) - 0.5
@@ -37,15 +40,15 @@ def by_torch(spec, free, anchor, basis, points, target, chosen, loss):
     """What a GPU computes, in float64."""
     tensors = (free, anchor, basis, points, target)
     doubles = [None if tensor is None else tensor.double() for tensor in tensors]
-    return fit.batched(spec, *doubles, torch.arange(len(free)), chosen, loss)
+    return batched(spec, *doubles, torch.arange(len(free)), chosen, loss)
 
 
-def by_fused(spec, free, anchor, basis, points, target, chosen, loss, threads=1):
+def by_fused(spec, free, anchor, basis, points, target, chosen, loss):
     basis = None if basis is None else basis.numpy()
     rows = np.arange(len(free))
     arrays = [tensor.numpy() for tensor in (free, anchor)]
     signals = [tensor.numpy() for tensor in (points, target)]
-    found = fused.gradients(spec, *arrays, basis, *signals, rows, chosen.numpy(), loss, threads)
+    found = fused.gradients(spec, *arrays, basis, *signals, rows, chosen.numpy(), loss)
     return [torch.from_numpy(array) for array in found]
 
 
@@ -87,14 +90,15 @@ def test_encoding_is_exact_at_ten_octaves(frequency):
 
 
 def test_neighbours_and_threads_change_no_bit(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     spec = FieldSpec()
     weights, points, target, chosen = problem(spec, 5, 300)
     together = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")
     field = fused.values(spec, weights[0].numpy(), points[0].numpy())
     for threads in (2, 3, 8):
-        again = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1", threads)
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+        again = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")
         assert all(torch.equal(a, b) for a, b in zip(together, again, strict=True))
-        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
         found = fused.values(spec, weights[0].numpy(), points[0].numpy())
         np.testing.assert_array_equal(found, field)
     for i in range(5):
@@ -109,6 +113,14 @@ def test_neighbours_and_threads_change_no_bit(monkeypatch):
             "l1",
         )
         assert torch.equal(alone[0][0], together[0][i]) and torch.equal(alone[1][0], together[1][i])
+
+
+@pytest.mark.parametrize(("told", "threads"), [("3", 3), (" 2,1", 2), ("0", 1)])
+def test_openmps_number_of_threads_is_ours(told, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert fused.threads() == threads
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert fused.threads() >= 1
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])

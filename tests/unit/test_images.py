@@ -5,17 +5,16 @@ import struct
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from nefgpt import fit, images, template
+from nefgpt import fit, fused, images, template
 from nefgpt.config import Fit, Template
 from nefgpt.dataset import list_shapes
 from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, evaluate, random_weights
+from nefgpt.field import FieldSpec, random_weights
 from nefgpt.idx import read_idx
 from nefgpt.io import load_signal
 from nefgpt.signals import kind_of
@@ -130,8 +129,8 @@ def test_pixels_are_where_the_field_sees_them(tmp_path):
     np.testing.assert_array_equal(images.real(signal), image / 255)
     weights = random_weights(SPEC, 0)
     rendered = images.render(SPEC, weights[None], 3, 5)[0]
-    values = evaluate(SPEC, weights[None], torch.from_numpy(signal["points"]))[0]
-    np.testing.assert_allclose(rendered.ravel(), values.numpy(), atol=1e-6)
+    values = fused.values(SPEC, weights, signal["points"])
+    np.testing.assert_allclose(rendered.ravel(), values, atol=1e-6)
 
 
 def test_unreadable_image_is_rejected_with_its_name(tmp_path):

@@ -52,7 +52,7 @@ SETTINGS = {
 
 def fields(seed: int, spread: float = 1.0) -> Fields:
     """Four train fields and a val field around one template."""
-    template = random_weights(SPEC, 0).numpy()
+    template = random_weights(SPEC, 0)
     rng = np.random.default_rng(seed)
     weights = template + spread * rng.normal(size=(5, SPEC.n_weights)).astype(np.float32)
     splits = ["val", *["train"] * 4]

@@ -1,0 +1,72 @@
+"""Fits in PyTorch, as a GPU makes them: those of the fused passes, as far as rounding lets them."""
+
+import numpy as np
+import pytest
+import torch
+
+from nefgpt import fit, fused, stacked
+from nefgpt.field import FieldSpec, random_weights
+
+SPEC = FieldSpec(hidden=(8, 8), mirror=0)
+SETTINGS = {"learning_rate": 0.01, "points_per_step": 128, "pull": 1e-3, "averaging": 0.0}
+SETTINGS |= {"loss": "mse", "schedule": "cosine", "steps": 120}
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(stacked, "device", lambda: torch.device("cpu"))
+
+
+def both(basis=None, broken=None, **changed) -> tuple[fit.Fitted, fit.Fitted]:
+    """The same four fits of balls by the fused passes and by PyTorch."""
+    rng = np.random.default_rng(0)
+    points = rng.random((4, 1000, 3), np.float32) - 0.5
+    values = np.linalg.norm(points, axis=2) - np.float32([0.1, 0.2, 0.3, 0.4])[:, None]
+    if broken is not None:
+        values[broken] = np.nan
+    anchor = random_weights(SPEC, 0)
+    start = np.stack([anchor] * 4) if basis is None else np.zeros((4, len(basis)), np.float32)
+    found = []
+    for has_gpu in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fit, "has_gpu", lambda answer=has_gpu: answer)
+            signals = SPEC, points, values, start, anchor
+            found.append(fit.fit_fields(*signals, SETTINGS | changed, 0, basis, progress=False))
+    return tuple(found)
+
+
+@pytest.mark.parametrize("changed", [{}, {"averaging": 0.9}, {"schedule": "plateau"}])
+@pytest.mark.parametrize("in_basis", [False, True])
+def test_fits_are_the_fused_ones(changed, in_basis):
+    rng = np.random.default_rng(1)
+    basis = rng.normal(0, 0.1, (5, SPEC.n_weights)).astype(np.float32) if in_basis else None
+    expected, found = both(basis, **changed)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=2e-3)
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=0.01)
+    assert found.steps.tolist() == expected.steps.tolist() == [120] * 4
+    assert found.failed.tolist() == expected.failed.tolist() == [-1] * 4
+
+
+def test_a_broken_signal_fails_in_both_and_alone():
+    clean, broken = both()[1], both(broken=2)
+    for found in broken:
+        assert found.failed.tolist() == [-1, -1, 0, -1]
+        assert found.steps.tolist() == [120, 120, 0, 120] and np.isnan(found.losses[2])
+    others = [0, 1, 3]
+    np.testing.assert_allclose(broken[1].weights[others], clean.weights[others], atol=1e-5)
+
+
+def test_both_stop_where_a_loss_stalls():
+    """At this rate nothing improves: ten halvings, each after 200 steps, and the last stall."""
+    changed = {"schedule": "plateau", "steps": 3000, "learning_rate": 1e-9, "pull": 0.0}
+    for found in both(points_per_step=1000, **changed):
+        # All points at every step: the loss never changes.
+        assert found.steps.tolist() == [1 + 11 * 201] * 4
+
+
+def test_torch_computes_the_same_values_as_the_fused_passes():
+    weights = np.stack([random_weights(SPEC, i) for i in range(3)])
+    points = np.random.default_rng(0).random((50, 3), np.float32) - 0.5
+    found = stacked.evaluate(SPEC, *map(torch.from_numpy, (weights, points)))
+    expected = [fused.values(SPEC, field, points) for field in weights]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
