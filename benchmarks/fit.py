@@ -23,9 +23,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scale import measure  # noqa: E402
-
-from nefgpt import fused, procedural, sdf  # noqa: E402
+from nefgpt import fused  # noqa: E402
 from nefgpt.field import FieldSpec, random_weights  # noqa: E402
 from nefgpt.fit import fit_fields, save_field, training_points  # noqa: E402
 from nefgpt.gpu import device  # noqa: E402
@@ -72,14 +70,16 @@ def matmul_peak() -> float:
 
 
 def airplanes(folder: Path, n: int) -> dict[str, Path]:
-    """SDF point clouds of `n` airplanes, by id; those of an earlier call are kept."""
-    paths = {}
-    for i in range(n):
-        shape_id = procedural.shape_id(0, i)
-        paths[shape_id] = folder / "sdf" / f"{shape_id}.npz"
-        if not paths[shape_id].exists():
-            mesh = procedural.write_mesh(folder, 0, i)
-            sdf.prepare(mesh, shape_id, paths[shape_id], SDF, 0)
+    """SDF point clouds of `n` airplanes, by number; those of an earlier call are kept.
+
+    So a machine that has PyTorch but no mesh libraries can use clouds made elsewhere.
+    """
+    paths = {f"{i}": folder / "sdf" / f"{i}.npz" for i in range(n)}
+    for name, path in paths.items():
+        if not path.exists():
+            from nefgpt import procedural, sdf
+
+            sdf.prepare(procedural.write_mesh(folder, 0, int(name)), name, path, SDF, 0)
     return paths
 
 
@@ -218,6 +218,8 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
 
 def jobs(folder: Path, paths: dict[str, Path], runs: int) -> list[dict]:
     """Seconds and peak memory of whole jobs of one thread: of one field, and of packs."""
+    from scale import measure
+
     template, rows = folder / "template.safetensors", []
     save_field(template, SPEC, random_weights(SPEC, stable_seed(0, "template")), {})
     cases = [("import numba", 0, 0), ("one step", 1, 1), ("300 steps", 1, 300)]
