@@ -46,7 +46,7 @@ MIN_COMPONENT = 0.02
 TOKENS = {"kind": "scalar", "n_codes": 127}
 
 FIELD = {"frequency": 2 * math.pi, "octaves": 2, "hidden": [24, 24, 24], "activation": "gelu"}
-FIELD |= {"target": "sdf", "sdf_scale": 0.02, "offset": 0.004}
+FIELD |= {"target": "sdf", "sdf_scale": 0.02, "offset": 0.004, "mirror": None}
 FIT = {"learning_rate": 0.01, "loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.0}
 PAPER = {"frequency": 1.0, "hidden": [32] * 4, "target": "occupancy", "offset": 0.005}
 PAPER |= {"loss": "mse", "schedule": "plateau"}
@@ -86,6 +86,7 @@ VARIANTS: dict[str, dict] = {
     "octaves 3, frequency pi": {"octaves": 3, "frequency": math.pi},
     "octaves 3, widths 3 x 16": {"octaves": 3, "hidden": [16] * 3},
     "octaves 3, widths 3 x 32": {"octaves": 3, "hidden": [32] * 3},
+    "octaves 3, mirror": {"octaves": 3, "mirror": 0},
     "octaves 3, steps x 0.4": {"octaves": 3, "times": 0.4},
     "octaves 3, steps x 4": {"octaves": 3, "times": 4},
 }

@@ -69,14 +69,18 @@ def evaluate_grid(spec: FieldSpec, weights: np.ndarray, resolution: int) -> np.n
     float32 [resolution, resolution, resolution], indexed x, y, z.
     """
     axis = np.linspace(-0.5, 0.5, resolution, dtype=np.float32)
+    mirrored, across = spec.mirror is not None, spec.mirror or 0
+    first, second = (d for d in range(3) if d != across)
     plane = np.empty((resolution, resolution, 3), np.float32)
-    plane[..., 1], plane[..., 2] = axis[:, None], axis
-    grid = np.empty((resolution,) * 3, np.float32)
-    for x in range(resolution):
-        plane[..., 0] = axis[x]
+    plane[..., first], plane[..., second] = axis[:, None], axis
+    planes = np.empty((resolution,) * 3, np.float32)
+    for i in range(resolution // 2 if mirrored else 0, resolution):
+        plane[..., across] = axis[i]
         values = fused.values(spec, weights, plane.reshape(-1, 3))
-        grid[x] = values.reshape(resolution, resolution)
-    return grid
+        planes[i] = values.reshape(resolution, resolution)
+        if mirrored:
+            planes[-1 - i] = planes[i]
+    return np.ascontiguousarray(np.moveaxis(planes, 0, across))
 
 
 def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

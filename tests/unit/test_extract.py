@@ -1,5 +1,6 @@
 """Surfaces of known shapes: place, volume, orientation, closed borders."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -52,12 +53,15 @@ def test_axes_are_not_swapped():
 SPEC = FieldSpec(hidden=(8, 8))
 
 
-def test_grid_equals_points():
-    field = random_weights(SPEC, 1)
-    axis = np.linspace(-0.5, 0.5, 9, dtype=np.float32)
+@pytest.mark.parametrize("mirror", [None, 0, 1, 2])
+@pytest.mark.parametrize("n", [8, 9])
+def test_grid_equals_points(mirror, n):
+    spec = dataclasses.replace(SPEC, mirror=mirror)
+    field = random_weights(spec, 1)
+    axis = np.linspace(-0.5, 0.5, n, dtype=np.float32)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    expected = fused.values(SPEC, field, points).reshape(9, 9, 9)
-    np.testing.assert_allclose(shapes.evaluate_grid(SPEC, field, 9), expected, atol=1e-5)
+    expected = fused.values(spec, field, points).reshape(n, n, n)
+    np.testing.assert_allclose(shapes.evaluate_grid(spec, field, n), expected, atol=1e-5)
 
 
 @pytest.fixture
