@@ -36,8 +36,7 @@ log = logging.getLogger(__name__)
 COLUMNS = ["iteration", "train_loss", "val_loss", "learning_rate", "tokens_per_second"]
 COLUMNS += ["calibrated_val_loss", "temperature"]
 SECONDS_BETWEEN_STATES = 60
-# A model that is surer than this allows is taken for what it is: overconfident.
-TEMPERATURES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
+TEMPERATURES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 
 
 @dataclasses.dataclass
@@ -214,17 +213,17 @@ def validation_losses(model: GPT, val: Sequences, n_codes: int, batch: int, auto
     return np.concatenate(found)
 
 
-def as_good_as(losses: np.ndarray, best: np.ndarray) -> bool:
-    """Whether losses [n] of the same sequences are on average no worse than `best`.
+def highest_as_good(best: np.ndarray) -> float:
+    """Highest mean loss that a split cannot tell from that of the best checkpoint.
 
-    No worse is: by at most one standard error of the mean difference (the rule of Breiman et
-    al. 1984, section 3.4.3, with pairs).
+    It is one standard error above the best (Breiman et al. 1984, section 3.4.3).
+
+    Parameters
+    ----------
+    best : losses [n] of the split's sequences at the best checkpoint.
     """
-    difference = losses - best
-    if len(difference) < 2:
-        return bool(difference.mean() <= 0)
-    error = difference.std(ddof=1) / np.sqrt(len(difference))
-    return bool(difference.mean() <= error)
+    error = best.std(ddof=1) / np.sqrt(len(best)) if len(best) > 1 else 0.0
+    return float(best.mean() + error)
 
 
 def _optimiser(model: GPT, settings: dict) -> torch.optim.AdamW:
@@ -268,7 +267,7 @@ def train(
     Longer training makes a model of few sequences surer than it should be long before its
     samples get worse, and the plain val loss punishes just that. So checkpoints are compared
     at the temperature that suits each best (Guo et al. 2017, section 4.2), and of those that
-    the val split cannot tell from the best (`as_good_as`) the last is kept.
+    the val split cannot tell from the best (`highest_as_good`) the last is kept.
 
     Parameters
     ----------
@@ -346,10 +345,9 @@ def train(
         mean = float(np.mean(running)) if running else ""
         rows.append([iteration, mean, plain, rate, round(speed, 1), loss, temperature])
         running.clear()
-        known = np.array(best["losses"])
-        if not len(known) or loss < known.mean():
-            best["losses"] = known = calibrated.tolist()
-        if as_good_as(calibrated, np.array(known)):
+        if not best["losses"] or loss < np.mean(best["losses"]):
+            best["losses"] = calibrated.tolist()
+        if loss <= highest_as_good(np.array(best["losses"])):
             weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
             best.update(iteration=iteration, val_loss=plain, weights=weights)
             best.update(calibrated_val_loss=loss, temperature=temperature)
