@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from nefgpt.field import FieldSpec
-from nefgpt.io import read_json
+from nefgpt.io import read_table
 from nefgpt.shapes import quality
 from nefgpt.tokenizer import write_tokens
-from nefgpt.train_gpt import smooth_targets, train
+from nefgpt.train_gpt import COLUMNS, smooth_targets, train
 
 WIDTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the smoothing, in codes
 
@@ -60,7 +60,7 @@ def gpt_bits(
     rows = {"shape_id": [str(i) for i in range(n)], "split": splits, "label": [None] * n}
     write_tokens(folder / "tokens.parquet", rows, tokens, n_codes)
     train(folder / "tokens.parquet", folder, settings, seed)
-    return read_json(folder / "config.json")["val_loss"] / math.log(2)
+    return read_table(folder / "losses.csv", COLUMNS)["val_loss"].astype(float).min() / math.log(2)
 
 
 def explained(fields: np.ndarray, n_train: int, k: int = 32) -> float:

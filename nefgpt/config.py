@@ -95,7 +95,8 @@ class FieldBlock(Block):
     octaves: Annotated[int, Field(ge=0, le=10)] = 2
     include_input: bool = True
     frequency: Annotated[float, Field(gt=0)] = 2 * math.pi
-    mirror: Literal[0, 1, 2] | None = None
+    # strict: `false` would be taken for coordinate 0
+    mirror: Annotated[int, Field(ge=0, le=2, strict=True)] | None = None
     hidden: Annotated[list[Positive], Field(min_length=1, max_length=16)] = [16, 16, 16]
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     output_bias: bool = False

@@ -96,6 +96,9 @@ class FieldSpec:
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise InputError(f"unknown keys in the field specification: {sorted(unknown)}")
+        mirror, in_dim = values.get("mirror"), values.get("in_dim", cls.in_dim)
+        if mirror is not None and mirror not in range(in_dim):
+            raise InputError(f"mirror must be one of the {in_dim} coordinates, got {mirror}")
         return cls(**{**values, "hidden": tuple(values.get("hidden", cls.hidden))})
 
     def target_of(self, values: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from nefgpt import cli, meshes, render
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, read_json
+from nefgpt.io import atomic_path, read_json, read_table
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -71,8 +71,8 @@ def _grid(rows: int, columns: int, width: float, height: float):
 def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None = None) -> Figure:
     """Training and validation loss in bits per token.
 
-    Thin, at the temperature of the logits that suits each checkpoint best; its lowest point is
-    marked.
+    Dotted: validation at the temperature of the logits that suits each checkpoint best; its
+    lowest point is marked.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None =
     if unigram_entropy is not None:
         ax.axhline(unigram_entropy, color="#5f6c7b", lw=1, ls="--", label="unigram entropy")
     ax.margins(y=0.1)
-    ax.set(xlabel="iteration", ylabel="loss (bits per token)", title="Loss; dot: lowest")
+    ax.set(xlabel="iteration", ylabel="loss (bits per token)", title="Loss")
     if ax.get_legend_handles_labels()[0]:
         ax.legend()
     return fig
@@ -423,7 +423,11 @@ def make_all(spec: dict, out_dir: str | Path) -> list[Path]:
         codes = _codes(spec["codebook"]) if spec.get("codebook") else None
         written += save(token_statistics(tokens, n_codes, codes), out_dir, "tokens")
     if spec.get("losses"):
-        losses = {name: _csv(path) for name, path in spec["losses"].items()}
+        columns = ["iteration", "train_loss", "val_loss", "calibrated_val_loss"]
+        losses = {
+            name: read_table(path, columns)[columns].apply(pd.to_numeric)
+            for name, path in spec["losses"].items()
+        }
         written += save(loss_curves(losses, unigram), out_dir, "losses")
     if spec.get("weights"):
         _, weights, metadata = _parquet(spec["weights"], "weights")

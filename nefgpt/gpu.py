@@ -1,4 +1,4 @@
-"""Whether there is a GPU, and what PyTorch calls it."""
+"""Whether there is an NVIDIA GPU, and what PyTorch calls it."""
 
 import ctypes
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ def device() -> "torch.device":
 
 
 def has_gpu() -> bool:
-    """Whether PyTorch has a GPU to compute on.
+    """Whether PyTorch has an NVIDIA GPU to compute on.
 
     NVIDIA's driver is asked first: to load PyTorch takes longer than to fit a small field.
     """

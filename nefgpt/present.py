@@ -286,8 +286,10 @@ def _training(results: Path, config: dict) -> list[dict]:
     for model in config["gpt"]:
         about = read_json(results / "gpt" / model / "config.json")
         losses = read_table(
-            results / "gpt" / model / "losses.csv", ["iteration", "tokens_per_second"]
+            results / "gpt" / model / "losses.csv",
+            ["iteration", "tokens_per_second", "calibrated_val_loss", "temperature"],
         ).apply(pd.to_numeric)
+        kept = losses.set_index("iteration").loc[about["iteration"]]
         settings = about["settings"]
         tokens = settings["batch_size"] * settings["accumulate"] * about["sequence_length"]
         done, speed = losses["iteration"].diff()[1:], losses["tokens_per_second"][1:]
@@ -298,8 +300,8 @@ def _training(results: Path, config: dict) -> list[dict]:
                 "iterations": settings["iterations"],
                 "seconds": round(float((done * tokens / speed).sum())),
                 "kept iteration": about["iteration"],
-                "val loss, bits per code": f"{about['calibrated_val_loss'] / np.log(2):.3f}",
-                "at temperature": about["temperature"],
+                "val loss, bits per code": f"{kept['calibrated_val_loss'] / np.log(2):.3f}",
+                "at temperature": f"{kept['temperature']:g}",
             }
         )
     return rows
@@ -394,7 +396,12 @@ def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
         )
     return [
         *captions,
-        ("losses.svg", "Loss of the transformers; dashed: entropy of the codes' frequencies."),
+        (
+            "losses.svg",
+            "Loss of the transformers. Dashed: entropy of the codes' frequencies. Dotted: val at "
+            "the temperature of the logits that suits each checkpoint; dot: its lowest point. The "
+            "checkpoint that is kept is the last within one standard error of it.",
+        ),
         ("tokens.svg", "Tokens of the train split, and the codebook."),
         ("weights.svg", "Weights of all fields by layer, and their difference to the template."),
     ]

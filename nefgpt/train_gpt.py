@@ -214,9 +214,7 @@ def validation_losses(model: GPT, val: Sequences, n_codes: int, batch: int, auto
 
 
 def highest_as_good(best: np.ndarray) -> float:
-    """Highest mean loss that a split cannot tell from that of the best checkpoint.
-
-    It is one standard error above the best (Breiman et al. 1984, section 3.4.3).
+    """Mean loss of the best checkpoint plus its standard error (Breiman et al. 1984, 3.4.3).
 
     Parameters
     ----------
@@ -266,8 +264,8 @@ def train(
 
     Longer training makes a model of few sequences surer than it should be long before its
     samples get worse, and the plain val loss punishes just that. So checkpoints are compared
-    at the temperature that suits each best (Guo et al. 2017, section 4.2), and of those that
-    the val split cannot tell from the best (`highest_as_good`) the last is kept.
+    at the temperature that suits each best (Guo et al. 2017, section 4.2), and of those
+    within one standard error of the best (`highest_as_good`) the last is kept.
 
     Parameters
     ----------
@@ -345,7 +343,7 @@ def train(
         mean = float(np.mean(running)) if running else ""
         rows.append([iteration, mean, plain, rate, round(speed, 1), loss, temperature])
         running.clear()
-        if not best["losses"] or loss < np.mean(best["losses"]):
+        if not best["weights"] or loss < np.mean(best["losses"]):
             best["losses"] = calibrated.tolist()
         if loss <= highest_as_good(np.array(best["losses"])):
             weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}

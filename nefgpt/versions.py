@@ -13,7 +13,7 @@ VERSIONS = {
     "fit": 3,
     "weights": 1,
     "tokens": 2,
-    "gpt": 3,
+    "gpt": 4,
     "sample": 2,
     "regression": 2,
     "extract": 2,

@@ -27,6 +27,7 @@ def test_the_schema_is_up_to_date():
         ("sdf", "backend", "magic", "sdf.backend = 'magic'"),
         ("dataset", "n_shapes", None, "needs n_shapes"),
         ("field", "mirror", 3, "field.mirror = 3"),
+        ("field", "mirror", False, "field.mirror = False"),
     ],
 )
 def test_bad_values_are_named(block, key, value, message):

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from nefgpt import fused
+from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, flatten, random_weights, unflatten
 
 PAPER = FieldSpec(frequency=1.0, hidden=(32, 32, 32, 32))
@@ -44,3 +46,9 @@ def test_a_mirrored_field_has_two_equal_halves():
     half = np.abs(POINTS)
     plain = fused.values(FieldSpec(), weights, half)
     np.testing.assert_array_equal(fused.values(spec, weights, half), plain)
+
+
+@pytest.mark.parametrize("mirror", [-1, 3])
+def test_a_mirror_is_one_of_the_coordinates(mirror):
+    with pytest.raises(InputError, match="one of the 3 coordinates"):
+        FieldSpec.from_dict({"mirror": mirror})

@@ -48,7 +48,7 @@ def test_same_figure_same_bytes(tmp_path, meshes):
 def test_losses_are_in_bits():
     ax = figures.loss_curves({"m": losses()}).axes[0]
     assert ax.lines[1].get_ydata()[0] == pytest.approx(2 / np.log(2))
-    assert ax.lines[3].get_xdata()[0] == 80  # the best validation point
+    assert ax.lines[3].get_xdata()[0] == 80  # the lowest point of the calibrated loss
 
 
 def test_entropy():
@@ -107,3 +107,9 @@ def test_command_line(tmp_path, meshes):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nope\.parquet"):
         figures.make_all({"tokens": str(tmp_path / "nope.parquet")}, tmp_path)
+
+
+def test_losses_of_an_earlier_release_are_named(tmp_path):
+    losses().drop(columns="calibrated_val_loss").to_csv(tmp_path / "l.csv", index=False)
+    with pytest.raises(InputError, match=r"l\.csv lacks the columns \['calibrated_val_loss'\]"):
+        figures.make_all({"losses": {"m": str(tmp_path / "l.csv")}}, tmp_path)

@@ -250,7 +250,7 @@ def test_a_field_of_an_earlier_release_keeps_its_checksum(tmp_path):
 
 
 def test_a_job_without_a_gpu_loads_no_torch(clouds, templates, tmp_path):
-    """Loading it would take longer than the fit; the driver's library is hidden from the job."""
+    """Loading it would take longer than the fit; the job is told that there is no GPU."""
     words = ["--signal", str(clouds["e1"]), "--field", SPEC.to_json()]
     words += ["--settings", json.dumps(settings(steps=3)), "--template", str(templates["one"])]
     words += ["--out", str(tmp_path / "f.safetensors")]

@@ -95,7 +95,6 @@ def write_results(root: Path) -> Path:
     )
     about = {"settings": {"batch_size": 2, "accumulate": 1, "iterations": 20}}
     about |= {"sequence_length": 3, "iteration": 20, "n_parameters": 77}
-    about |= {"val_loss": 1.9, "calibrated_val_loss": 1.9, "temperature": 1.0}
     write_json(root / "gpt/tiny/config.json", about)
     write_row(root, "train-fields", "all", TRAIN, scale=40.0)
     write_row(root, "quantised-train-fields", "all", TRAIN, invalid=[2], scale=40.0)
