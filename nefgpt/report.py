@@ -87,7 +87,8 @@ def _section(title: str, body: str) -> str:
     return f'<section id="{anchor}"><h2>{html.escape(title)}</h2>{body}</section>'
 
 
-def _table2(path: str | Path) -> str:
+def _table2(path: str | Path, metrics: str | Path | None) -> str:
+    """Table 2, and from the long table how many samples it compares."""
     frame = _read_table(path)
     if "source" not in frame.columns:
         return _table(frame)
@@ -96,29 +97,16 @@ def _table2(path: str | Path) -> str:
     for title, part in (("Measured here", frame[~published]), ("Published", frame[published])):
         if len(part):
             part = part.drop(columns="source").loc[:, lambda rows: (rows != "").any()]
-            parts.append(f"<h3>{title}</h3>" + _table(part))
+            parts.append(f"<h3>{title}</h3>" + _table(part.rename(columns=tables.HEADINGS)))
+            if title == "Measured here" and metrics:
+                about = tables.about(tables.read_metrics(metrics))
+                parts.append(f"<p class=muted>{html.escape(about)}</p>")
     if published.any():
         parts.append(
             "<p class=muted>Published values come from other data, budgets and feature "
             "extractors; they are not to be ranked against the measured rows.</p>"
         )
     return "".join(parts)
-
-
-def _metrics(path: str | Path) -> str:
-    """The long table of metrics with a column per metric, mean ± deviation over the seeds."""
-    frame = _read_table(path)
-    needed = {"method", "setting", "metric", "value"}
-    if not needed <= set(frame.columns):
-        return _table(frame)
-    frame["value"] = pd.to_numeric(frame["value"], errors="coerce")
-    keys = [key for key in ("method", "setting", "n_generated", "n_reference") if key in frame]
-    rows: dict[tuple, dict] = {}
-    for group, part in frame.groupby([*keys, "metric"], sort=False):
-        text = tables.printed(group[-1], part["value"].to_numpy(float))
-        row = rows.setdefault(group[:-1], dict(zip(keys, group[:-1], strict=True)))
-        row[group[-1]] = text
-    return _table(pd.DataFrame(rows.values()).fillna(""))
 
 
 def _figure(path: str | Path, caption: str) -> str:
@@ -350,9 +338,7 @@ def build(spec: dict, out: str | Path) -> None:
     if spec.get("meshes"):
         sections.append(("Shapes", _viewer(spec["meshes"])))
     if spec.get("table2"):
-        sections.append(("Sample metrics", _table2(spec["table2"])))
-    if spec.get("metrics"):
-        sections.append(("All metrics", _metrics(spec["metrics"])))
+        sections.append(("Sample metrics", _table2(spec["table2"], spec.get("metrics"))))
     if spec.get("fit_quality"):
         frame = pd.DataFrame(
             spec["fit_quality"].items(), columns=["quantity", "value"], dtype=object
@@ -408,7 +394,7 @@ padding:18px 20px;margin:0 0 18px}
 .muted{color:var(--muted);font-size:13px;margin:8px 0 0}
 .scroll{overflow:auto;max-height:640px}
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:5px 16px 5px 0;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
+th,td{padding:5px 8px 5px 0;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
 th{position:sticky;top:0;background:var(--card);font-weight:600;color:var(--muted)}
 th.n,td.n{text-align:right}tbody tr:hover{background:var(--node)}
 th:not(:first-child),td:not(:first-child){padding-left:10px}

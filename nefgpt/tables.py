@@ -120,14 +120,16 @@ def table2(metrics: pd.DataFrame, published: Sequence[tuple] = PUBLISHED) -> pd.
     return table.reindex(columns=["method", "setting", "source", *names]).fillna("")
 
 
-def _about(metrics: pd.DataFrame) -> str:
+def about(metrics: pd.DataFrame) -> str:
+    """How many samples and references a long table compares, and by which seeds."""
+
     def values(column: str) -> str:
         return ", ".join(dict.fromkeys(metrics[column]))
 
     seeds = values("seed")
     of = "mean and standard deviation over seeds" if "," in seeds else "seed"
     return (
-        f"Measured here: {values('n_generated')} samples per row against "
+        f"{values('n_generated')} samples per row against "
         f"{values('n_reference')} test shapes, {of} {seeds}."
     )
 
@@ -207,17 +209,17 @@ def build(paths: Sequence[str | Path], out_dir: str | Path, kind: str = "shapes"
         frames.append(frame)
     metrics = pd.concat(frames, ignore_index=True)
     table = table2(metrics, PUBLISHED if kind == "shapes" else ())
-    about = _about(metrics)
+    summary = about(metrics)
     measured, published = _parts(table)
     out_dir = Path(out_dir)
     write_text(out_dir / "metrics.csv", metrics.to_csv(index=False))
     write_text(out_dir / "table2.csv", table.to_csv(index=False))
-    text = f"## Measured\n\n{about}\n\n{_markdown(measured)}\n"
+    text = f"## Measured\n\nMeasured here: {summary}\n\n{_markdown(measured)}\n"
     if len(published):
         text += f"## {PUBLISHED_HEADING}\n\nNeF-GPT settings are (top-k, temperature).\n\n"
         text += _markdown(published)
     write_text(out_dir / "table2.md", text)
-    write_text(out_dir / "table2.tex", _latex(measured, published, about))
+    write_text(out_dir / "table2.tex", _latex(measured, published, summary))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

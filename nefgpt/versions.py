@@ -19,5 +19,5 @@ VERSIONS = {
     "extract": 2,
     "classifier": 1,
     "evaluate": 3,
-    "present": 2,
+    "present": 3,
 }

@@ -20,10 +20,11 @@ PIXEL = base64.b64decode(
 def test_page_is_complete_and_self_contained(tmp_path):
     (tmp_path / "c.yaml").write_text("name: x\nurl: <b>&\n")
     (tmp_path / "t.csv").write_text(
-        "method,setting,source,MMD\nours,,measured,3.123456\nPVD,,published,3.4\n"
+        "method,setting,source,MMD x100\nours,,measured,3.123456\nPVD,,published,3.4\n"
     )
     (tmp_path / "m.csv").write_text(
-        "method,setting,metric,value,seed\nGaussian,k=8,MMD,1,0\nGaussian,k=8,MMD,3,1\n"
+        "method,setting,metric,value,seed,n_generated,n_reference\n"
+        "ours,k=8,MMD,1,0,17,17\nours,k=8,MMD,3,1,17,17\n"
     )
     (tmp_path / "r.tsv").write_text("path\treason\na.obj\tno <faces>\n")
     (tmp_path / "f.png").write_bytes(PIXEL)
@@ -50,7 +51,8 @@ def test_page_is_complete_and_self_contained(tmp_path):
     assert "alert(1)</script>" not in page
     assert not re.search(r"https?://|(src|href)=[\"']?(?!data:)[\w./]", page)
     for text in (
-        "url: &lt;b&gt;&amp;", "3.123<", "Measured here", "Published", "2 ± 1.4",
+        "url: &lt;b&gt;&amp;", "3.123<", "Measured here", "Published", "MMD ×10² ↓",
+        "17 samples per row against 17 test shapes",
         "no &lt;faces&gt;",
         "Left out: 1 ", "gpt&lt;", "0.9877", ">12<", "Extra", "numpy",
         "1 empty or invalid", "data:image/png;base64,",

@@ -51,7 +51,8 @@ def test_table2_csv(built):
     assert frame.iloc[-1].tolist()[:7] == [
         "NeF-GPT", "(5, 1)", "published", "11.1", "35.64", "91.36", "31.87",
     ]  # fmt: skip
-    page = report._table2(built[1] / "table2.csv")
+    page = report._table2(built[1] / "table2.csv", built[1] / "metrics.csv")
+    assert "samples per row against" in page
     assert page.index("Measured here") < page.index("x_1") < page.index("HyperDiffusion")
 
 
