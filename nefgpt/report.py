@@ -385,7 +385,7 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);
 font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1080px;margin:0 auto;padding:28px 18px 60px}
+main{max-width:1180px;margin:0 auto;padding:28px 18px 60px}
 h1{margin:0 0 4px;font-size:28px;overflow-wrap:anywhere}
 h2{margin:0 0 12px;font-size:18px}h3{margin:16px 0 6px;font-size:14px;color:var(--muted)}
 header p{max-width:70ch;color:var(--muted);margin:0 0 20px}
@@ -397,7 +397,7 @@ table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:5px 8px 5px 0;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
 th{position:sticky;top:0;background:var(--card);font-weight:600;color:var(--muted)}
 th.n,td.n{text-align:right}tbody tr:hover{background:var(--node)}
-th:not(:first-child),td:not(:first-child){padding-left:10px}
+th:not(:first-child),td:not(:first-child){padding-left:6px}
 pre{margin:0;overflow:auto;max-height:520px;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
 summary{cursor:pointer;color:var(--accent)}
 figure{margin:0 0 22px}figure:last-child{margin:0}
