@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from nefgpt import cli, meshes, render
+from nefgpt import cli, meshes, render, tables
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, read_json, read_table
 
@@ -394,13 +394,6 @@ def _parquet(path: str | Path, column: str) -> tuple[pd.DataFrame, np.ndarray, d
     return frame, flat.reshape(table.num_rows, -1), metadata
 
 
-def _csv(path: str | Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-
-
 def _codes(path: str | Path) -> np.ndarray:
     try:
         return load_file(path)["codes"]
@@ -437,7 +430,9 @@ def make_all(spec: dict, out_dir: str | Path) -> list[Path]:
         figure = weight_histograms(weights, layers, np.array(metadata["template"]))
         written += save(figure, out_dir, "weights")
     if spec.get("metrics"):
-        written += save(metric_bars(_csv(spec["metrics"])), out_dir, "metrics")
+        metrics = tables.read_metrics(spec["metrics"])
+        values = pd.to_numeric(metrics["value"], errors="coerce")
+        written += save(metric_bars(metrics.assign(value=values)), out_dir, "metrics")
     for entry in spec.get("galleries", []):
         figure = gallery(
             entry["samples"],

@@ -93,19 +93,20 @@ def _table2(path: str | Path, metrics: str | Path | None) -> str:
     if "source" not in frame.columns:
         return _table(frame)
     published = frame["source"].str.lower().str.startswith("publ")
+    compared = tables.about(tables.read_metrics(metrics)) if metrics else ""
+    caution = (
+        "Published values come from other data, budgets and feature extractors; they are not to "
+        "be ranked against the measured rows."
+    )
     parts = []
-    for title, part in (("Measured here", frame[~published]), ("Published", frame[published])):
+    for title, part, note in (
+        ("Measured here", frame[~published], compared),
+        ("Published", frame[published], caution),
+    ):
         if len(part):
             part = part.drop(columns="source").loc[:, lambda rows: (rows != "").any()]
             parts.append(f"<h3>{title}</h3>" + _table(part.rename(columns=tables.HEADINGS)))
-            if title == "Measured here" and metrics:
-                about = tables.about(tables.read_metrics(metrics))
-                parts.append(f"<p class=muted>{html.escape(about)}</p>")
-    if published.any():
-        parts.append(
-            "<p class=muted>Published values come from other data, budgets and feature "
-            "extractors; they are not to be ranked against the measured rows.</p>"
-        )
+            parts.append(f"<p class=muted>{html.escape(note)}</p>")
     return "".join(parts)
 
 

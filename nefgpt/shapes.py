@@ -7,9 +7,10 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from nefgpt import fused
-from nefgpt.compiled import compiled
 from nefgpt.field import FieldSpec
 from nefgpt.io import load_signal
 from nefgpt.signals import Decoded
@@ -93,27 +94,6 @@ def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarr
     return vertices, faces.astype(np.int64)[:, ::-1]
 
 
-@compiled
-def _parts(faces, n):
-    """A vertex of each face's connected part, the same for all its faces, of `n` vertices."""
-    above = np.arange(n)  # of each vertex: another one of its part, at last the one that stands
-    for face in faces:
-        for other in face[1:]:
-            a, b = face[0], other
-            while above[a] != a:
-                above[a] = above[above[a]]
-                a = above[a]
-            while above[b] != b:
-                above[b] = above[above[b]]
-                b = above[b]
-            above[max(a, b)] = min(a, b)
-    part = faces[:, 0].copy()
-    for f in range(len(part)):
-        while above[part[f]] != part[f]:
-            part[f] = above[part[f]]
-    return part
-
-
 def surface(
     spec: FieldSpec,
     field: np.ndarray,
@@ -136,11 +116,14 @@ def surface(
     vertices, faces = marching_cubes(grid, spec.surface_level(level))
     if not len(faces):
         return Surface(vertices, faces, 0)
-    part_of_face = _parts(faces, len(vertices))
-    sizes = np.bincount(part_of_face)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
+    n_components, part = connected_components(graph, directed=False)
+    part_of_face = part[faces[:, 0]]
+    sizes = np.bincount(part_of_face, minlength=n_components)
     faces = faces[sizes[part_of_face] >= min_component * sizes.max()]
     used, index = np.unique(faces, return_inverse=True)
-    return Surface(vertices[used], index.reshape(faces.shape), int((sizes > 0).sum()))
+    return Surface(vertices[used], index.reshape(faces.shape), n_components)
 
 
 def normalise_cloud(points: np.ndarray) -> np.ndarray:

@@ -6,10 +6,6 @@ import json
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from nefgpt import extract, fused, shapes, weights
 from nefgpt.field import FieldSpec, random_weights
@@ -85,17 +81,6 @@ def test_small_parts(grid):
     assert whole.n_components == kept.n_components == 2
     assert 0 < len(kept.faces) < len(whole.faces)
     assert np.linalg.norm(kept.vertices, axis=1).max() < 0.31
-
-
-@given(st.lists(st.tuples(*[st.integers(0, 19)] * 3), min_size=1, max_size=30))
-def test_parts_are_those_of_the_graph(triangles):
-    faces = np.array(triangles)
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]]).T
-    graph = coo_array((np.ones(edges.shape[1]), edges), shape=(20, 20))
-    expected = connected_components(graph, directed=False)[1][faces[:, 0]]
-    found = shapes._parts(faces, 20)
-    pairs = set(zip(found.tolist(), expected.tolist(), strict=True))
-    assert len(pairs) == len(set(found.tolist())) == len(set(expected.tolist()))
 
 
 @pytest.mark.parametrize("values", [np.ones((20,) * 3), np.full((20,) * 3, np.nan)])
