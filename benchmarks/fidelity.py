@@ -9,6 +9,7 @@ Markdown table. docs/fidelity.md explains the columns.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import logging
@@ -21,17 +22,20 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
+import torch
 import trimesh
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nefgpt import cli, meshes, metrics, procedural, sdf, shapes  # noqa: E402
+from nefgpt import cli, meshes, metrics, procedural, sdf, shapes, stacked  # noqa: E402
 from nefgpt.config import Sdf  # noqa: E402
 from nefgpt.dataset import SUFFIXES, hash_unit, safe_id  # noqa: E402
 from nefgpt.errors import InputError  # noqa: E402
 from nefgpt.field import FieldSpec, random_weights  # noqa: E402
 from nefgpt.fit import fit_fields, training_points  # noqa: E402
+from nefgpt.gpu import device  # noqa: E402
 from nefgpt.io import load_signal, stable_seed  # noqa: E402
 from nefgpt.tokenizer import fit_tokenizer  # noqa: E402
 from nefgpt.weights import write_fields  # noqa: E402
@@ -50,8 +54,9 @@ FIELD |= {"target": "sdf", "sdf_scale": 0.02, "offset": 0.004, "mirror": None}
 FIT = {"learning_rate": 0.01, "loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.0}
 PAPER = {"frequency": 1.0, "hidden": [32] * 4, "target": "occupancy", "offset": 0.005}
 PAPER |= {"loss": "mse", "schedule": "plateau"}
+MIRROR = {"octaves": 3, "mirror": 0}  # what the default configuration has
 # What differs from FIELD and FIT; `times` multiplies the steps, `level` is where the surface is
-# extracted (else half the offset of an sdf). The most telling come first.
+# extracted (else half the offset of an sdf), `precision` has PyTorch fit. The most telling first.
 VARIANTS: dict[str, dict] = {
     "middle": {},
     "frequency 1": {"frequency": 1.0},
@@ -86,9 +91,17 @@ VARIANTS: dict[str, dict] = {
     "octaves 3, frequency pi": {"octaves": 3, "frequency": math.pi},
     "octaves 3, widths 3 x 16": {"octaves": 3, "hidden": [16] * 3},
     "octaves 3, widths 3 x 32": {"octaves": 3, "hidden": [32] * 3},
-    "octaves 3, mirror": {"octaves": 3, "mirror": 0},
+    "octaves 3, mirror": MIRROR,
     "octaves 3, steps x 0.4": {"octaves": 3, "times": 0.4},
     "octaves 3, steps x 4": {"octaves": 3, "times": 4},
+    "octaves 3, mirror, PyTorch": MIRROR | {"precision": "float32"},
+    "octaves 3, mirror, TF32 products": MIRROR | {"precision": "tf32"},
+    "octaves 3, mirror, bf16 products": MIRROR | {"precision": "bf16"},
+    "octaves 3, mirror, bf16 autocast": MIRROR | {"precision": "autocast"},
+    "octaves 3, mirror, widths 3 x 32": MIRROR | {"hidden": [32] * 3},
+    "octaves 3, mirror, steps x 0.4": MIRROR | {"times": 0.4},
+    "octaves 3, mirror, steps x 2": MIRROR | {"times": 2},
+    "octaves 3, mirror, steps x 4": MIRROR | {"times": 4},
 }
 # Column of the CSV to its title and digits in the Markdown table.
 TABLE = {
@@ -221,9 +234,36 @@ def summary(rows: list[dict], surfaces: list[shapes.Surface], data: Data) -> dic
     return row | values
 
 
+class Rounded(TorchDispatchMode):
+    """Rounds what goes into matrix products as a GPU's tensor cores do; sums stay in float32."""
+
+    def __init__(self, precision: str) -> None:
+        super().__init__()
+        self.precision = precision
+
+    def round(self, x: torch.Tensor) -> torch.Tensor:
+        """Float32 with 7 (bf16) or 10 (TF32; the rest is cut off) bits after the point."""
+        if self.precision == "bf16":
+            return x.bfloat16().float()
+        return (x.contiguous().view(torch.int32) & -(1 << 13)).view(torch.float32)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in (torch.ops.aten.bmm.default, torch.ops.aten.baddbmm.default):
+            *bias, left, right = args
+            args = (*bias, self.round(left), self.round(right))
+        return function(*args, **(kwargs or {}))
+
+
+def computed_with(precision: str | None) -> contextlib.AbstractContextManager:
+    """Where PyTorch computes a variant's fits: how."""
+    if precision == "autocast":
+        return torch.autocast(device().type, torch.bfloat16)
+    return Rounded(precision) if precision in ("tf32", "bf16") else contextlib.nullcontext()
+
+
 def variant(name: str, args: argparse.Namespace) -> tuple[FieldSpec, dict, dict]:
     """Specification, fit settings, and extraction settings of a variant."""
-    changes = dict(VARIANTS[name])
+    changes = {k: value for k, value in VARIANTS[name].items() if k != "precision"}
     steps = round(args.steps * changes.pop("times", 1))
     spec = FieldSpec.from_dict({k: changes.pop(k, value) for k, value in FIELD.items()})
     level = changes.pop("level", spec.offset / 2 if spec.target == "sdf" else 0.0)
@@ -236,25 +276,29 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
     spec, fit, extract = variant(name, args)
     extract |= {"min_component": MIN_COMPONENT}
     points, values = training_points(spec, data.signals)
+    precision = VARIANTS[name].get("precision")
+    how = {"way": stacked if precision else None, "progress": False}
     seed = stable_seed(SEED, "fit")
     start = random_weights(spec, stable_seed(SEED, "template"))[None]
     own = fit | {"steps": args.template_steps}
-    template = fit_fields(spec, points[:1], values[:1], start, 0 * start[0], own, seed)[0][0]
-    began = time.process_time()
-    packs = [
-        fit_fields(
-            spec,
-            points[i : i + PACK],
-            values[i : i + PACK],
-            np.broadcast_to(template, (len(points[i : i + PACK]), len(template))),
-            template,
-            fit,
-            seed,
-            progress=False,
-        )
-        for i in range(0, len(points), PACK)
-    ]
-    seconds = (time.process_time() - began) / len(points)
+    with computed_with(precision):
+        one = spec, points[:1], values[:1], start, 0 * start[0], own, seed
+        template = fit_fields(*one, **how)[0][0]
+        began = time.process_time()
+        packs = [
+            fit_fields(
+                spec,
+                points[i : i + PACK],
+                values[i : i + PACK],
+                np.broadcast_to(template, (len(points[i : i + PACK]), len(template))),
+                template,
+                fit,
+                seed,
+                **how,
+            )
+            for i in range(0, len(points), PACK)
+        ]
+        seconds = (time.process_time() - began) / len(points)
     weights, losses, failed, _ = (np.concatenate(parts) for parts in zip(*packs, strict=True))
     surfaces = [shapes.surface(spec, field, **extract) for field in weights]
     rows = [
@@ -290,6 +334,7 @@ def settings_of(name: str, args: argparse.Namespace) -> str:
     spec, fit, extract = variant(name, args)
     common |= {"field": json.loads(spec.to_json()), "fit": fit, "extract": extract}
     common |= {"template_steps": args.template_steps, "quantised": args.quantised}
+    common |= {key: VARIANTS[name][key] for key in ("precision",) if key in VARIANTS[name]}
     return json.dumps(common, sort_keys=True)
 
 
@@ -346,6 +391,7 @@ def main() -> None:
     """Measure all variants that the CSV lacks."""
     args = parse()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    torch.set_num_threads(args.threads)
     rows: list[dict] = []
     if args.out.exists():
         with args.out.open(newline="") as stream:

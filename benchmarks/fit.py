@@ -9,7 +9,6 @@ and the fixed cost of a job. Prints Markdown tables. Runs on the GPU when there 
 """
 
 import argparse
-import itertools
 import json
 import statistics
 import sys
@@ -26,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from nefgpt import fused  # noqa: E402
 from nefgpt.field import FieldSpec, random_weights  # noqa: E402
 from nefgpt.fit import fit_fields, save_field, training_points  # noqa: E402
-from nefgpt.gpu import device  # noqa: E402
+from nefgpt.gpu import device, flops_per_point  # noqa: E402
 from nefgpt.io import load_signal, stable_seed  # noqa: E402
 from nefgpt.shapes import quality  # noqa: E402
 from nefgpt.stacked import batched, evaluate  # noqa: E402
@@ -45,14 +44,6 @@ def wait() -> None:
     """Until the device has done what it was told."""
     if device().type == "cuda":
         torch.cuda.synchronize()
-
-
-def flops_per_point(spec: FieldSpec) -> int:
-    """Multiplications and additions of one step's matrix products, for one point."""
-    widths = [spec.n_inputs, *spec.hidden, 1]
-    products = [a * b for a, b in itertools.pairwise(widths)]
-    # Forward, the weights' gradient, and the inputs' gradient but for the first layer.
-    return 2 * (3 * sum(products) - products[0])
 
 
 def matmul_peak() -> float:
@@ -90,6 +81,7 @@ def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
 
 def plain_loop(points: np.ndarray, values: np.ndarray, start: np.ndarray, steps: int):
     """Fit one field the plain way; the weights [W] and the seconds per step."""
+    torch.manual_seed(0)
     points, target, weights = tensors(points, SPEC.target_of(values), start)
     weights.requires_grad_(True)
     optimiser = torch.optim.Adam([weights], lr=0.01)

@@ -11,6 +11,7 @@ import logging
 import shlex
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from nefgpt import cli, fused
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, flatten, unflatten
-from nefgpt.gpu import has_gpu
+from nefgpt.gpu import has_gpu, worth_a_gpu
 from nefgpt.io import atomic_path, load_signal, sha256_of, stable_seed, write_json
 from nefgpt.signals import kind_of
 from nefgpt.versions import VERSIONS
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 
 _STEPS = 50  # between looks for fields that are done
 _NUMBERS = 1 << 19  # of points, drawn ahead at most
-_AT_ONCE = 16  # fields, or more where there are more threads, that a CPU fits before it writes
 
 
 def cosine(step: np.ndarray | int, steps: int) -> np.ndarray:
@@ -62,6 +62,15 @@ class Fitted(NamedTuple):
     steps: np.ndarray
 
 
+def way_of(spec: FieldSpec, n_fields: int, settings: dict) -> ModuleType:
+    """The module that computes such fits: `nefgpt.stacked` on a GPU, else `nefgpt.fused`."""
+    if worth_a_gpu(spec, n_fields, settings) and has_gpu():
+        from nefgpt import stacked  # PyTorch takes longer to load than many a field to fit
+
+        return stacked
+    return fused
+
+
 def fit_fields(
     spec: FieldSpec,
     points: np.ndarray,
@@ -72,6 +81,7 @@ def fit_fields(
     seed: int,
     basis: np.ndarray | None = None,
     progress: bool = True,
+    way: ModuleType | None = None,
 ) -> Fitted:
     """Fit F fields simultaneously with Adam, all weights or their coefficients in a basis.
 
@@ -91,11 +101,9 @@ def fit_fields(
         and the field is done when it stalls at a thousandth of the first rate.
     seed : of the point order.
     basis : float32 [k, W]; the fields are then anchor + coefficients @ basis.
+    way : what computes them; None: see `way_of`.
     """
-    if has_gpu():
-        from nefgpt import stacked as way  # PyTorch takes longer to load than many a field to fit
-    else:
-        way = fused
+    way = way or way_of(spec, len(values), settings)
     fields = way.Fit(spec, points, spec.target_of(values), start, anchor, basis, settings)
     steps, per_step = int(settings["steps"]), int(settings["points_per_step"])
     ahead = max(1, min(_STEPS, _NUMBERS // per_step))
@@ -229,12 +237,14 @@ def fit_shapes(
             log.info("kept %s: fitted from the same inputs", out)
         else:
             missing[shape_id] = wanted
-    at_once = len(missing) if has_gpu() else max(_AT_ONCE, fused.threads())
     problems: list[str] = []
-    ids = list(missing)
-    for begin in range(0, len(ids), at_once or 1):
+    ids, way = list(missing), way_of(spec, len(missing), settings)
+    at_once = way.at_once(spec, settings) if ids else 1
+    for begin in range(0, len(ids), at_once):
         some = {i: (*paths[i], missing[i]) for i in ids[begin : begin + at_once]}
-        problems += _fit_and_save(spec, some, anchor, basis, settings, stable_seed(seed, "fit"))
+        problems += _fit_and_save(
+            spec, some, anchor, basis, settings, stable_seed(seed, "fit"), way
+        )
     if problems:
         raise InputError(
             f"the fit turned non-finite: {', '.join(problems)}; lower fit.learning_rate"
@@ -248,6 +258,7 @@ def _fit_and_save(
     basis: np.ndarray | None,
     settings: dict,
     seed: int,
+    way: ModuleType,
 ) -> list[str]:
     """Fit shapes, ids to (point cloud, field, identity), together; say which failed, and when."""
     clouds = {}
@@ -264,7 +275,7 @@ def _fit_and_save(
     began = time.perf_counter()
     start = anchor if basis is None else np.zeros(len(basis), np.float32)
     start = np.broadcast_to(start, (len(clouds), len(start)))
-    fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis)
+    fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis, way=way)
     seconds = time.perf_counter() - began
     problems, kind = [], kind_of(spec)
     for i, (shape_id, cloud) in enumerate(clouds.items()):

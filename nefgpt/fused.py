@@ -18,6 +18,7 @@ from nefgpt.compiled import MATH, compiled
 from nefgpt.field import FieldSpec
 
 _BLOCK = 128  # points; of 64 to 256 the fastest, or near it, for fields of 24 and 32 units
+_AT_ONCE = 16  # fields, or more where there are more threads, that are fitted before any is written
 _UNROLLED = 4  # widths are padded to a multiple of this
 _ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2}
 _OUTPUTS = {"tanh": 0, "sigmoid": 1, "none": 2}
@@ -434,6 +435,11 @@ def threads() -> int:
     """Threads to compute with: as many as OpenMP is told to use (Snakemake does), or one a core."""
     told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return max(int(told), 1) if told.isdecimal() else numba.config.NUMBA_NUM_THREADS
+
+
+def at_once(spec: FieldSpec, settings: dict) -> int:
+    """How many fields of a pack to fit together."""
+    return max(_AT_ONCE, threads())
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from nefgpt import io
 from nefgpt.errors import InputError
 from nefgpt.gpt import GPT, GPTConfig, KeyValueCache, context_length
+from nefgpt.gpu import device
 
 
 def load_gpt(directory: str | Path) -> tuple[GPT, dict]:
@@ -21,7 +22,7 @@ def load_gpt(directory: str | Path) -> tuple[GPT, dict]:
     Returns
     -------
     GPT
-        In eval mode, on the CPU.
+        In eval mode, on the GPU when there is one.
     dict
         Content of config.json.
     """
@@ -35,7 +36,7 @@ def load_gpt(directory: str | Path) -> tuple[GPT, dict]:
         raise InputError(
             f"cannot load the GPT in {directory}: {error}; delete the folder and train again"
         ) from error
-    return model.eval(), config
+    return model.to(device()).eval(), config
 
 
 def _filtered_probabilities(

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nefgpt import fused
-from nefgpt.field import FieldSpec, unflatten
+from nefgpt.field import FieldSpec
 from nefgpt.gpu import device
 
 _ACTIVATIONS = {"gelu": functional.gelu, "relu": functional.relu, "silu": functional.silu}
@@ -53,7 +53,11 @@ def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
     hidden = encode(spec, points)
     if hidden.dim() == 2:
         hidden = hidden.expand(weights.shape[0], -1, -1)
-    tensors = unflatten(spec, weights)
+    # One split: the gradients of as many slices would each be padded to all weights, and summed.
+    parts = weights.split([stop - start for _, start, stop in spec.slices], dim=1)
+    tensors = {
+        name: part.view(-1, *shape) for (name, shape), part in zip(spec.layers, parts, strict=True)
+    }
     activation = _ACTIVATIONS[spec.activation]
     for i in range(len(spec.hidden) + 1):
         matrix = tensors[f"layers.{i}.weight"].transpose(-1, -2)  # [F, in, out]
@@ -98,6 +102,14 @@ def loss_and_gradient(spec: FieldSpec, *tensors: Tensor | None, loss: str) -> tu
     arrays = [None if t is None else np.ascontiguousarray(t.numpy()) for t in tensors]
     losses, gradient = fused.gradients(spec, *arrays, loss)
     return torch.from_numpy(losses), torch.from_numpy(gradient)
+
+
+def at_once(spec: FieldSpec, settings: dict) -> int:
+    """How many fields of a pack to fit together: what fits into half of the GPU's free memory."""
+    # Activations and what their gradients need: 2.1 to 2.2 floats for each, seen at its highest.
+    floats = 2.5 * (spec.n_inputs + sum(spec.hidden))
+    free, _ = torch.cuda.mem_get_info()
+    return max(1, int(free / 2 / (4 * floats * settings["points_per_step"])))
 
 
 class Fit:
@@ -149,7 +161,7 @@ class Fit:
         for name, result in self.found.items():
             result[now["rows"]] = now[name]
         going_on = (now["failed"] < 0) & ~now["done"]
-        if not going_on.all():  # the only place where the host waits for a GPU
+        if not going_on.all():  # between steps the host never waits for a GPU, but here
             self.now = {name: value[going_on] for name, value in now.items()}
         return len(self.now["rows"]) > 0
 
@@ -162,10 +174,10 @@ class Fit:
         alive = (now["failed"] < 0) & ~now["done"]
         now["loss"] = torch.where(alive, loss, now["loss"])
         failing = alive & ~torch.isfinite(loss + gradient.sum(dim=1))
-        now["failed"] = torch.where(failing, self.step, now["failed"])
+        now["failed"].masked_fill_(failing, self.step)
         # A field that failed or is done stands still, and its neighbours never see it.
         moving = (alive & ~failing)[:, None]
-        gradient = torch.where(moving, gradient, 0.0)
+        gradient.masked_fill_(~moving, 0.0)
         now["mean"].lerp_(gradient, 0.1)
         now["square"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         rate = now["rate"] * factor * moving
@@ -184,12 +196,12 @@ class Fit:
         smoothed = torch.where(now["smoothed"].isnan(), loss, now["smoothed"].lerp(loss, 0.02))
         better = smoothed < now["best"] * 0.999
         now["smoothed"], now["best"] = smoothed, torch.where(better, smoothed, now["best"])
-        now["stalled"] = torch.where(better, 0.0, now["stalled"] + 1)
+        now["stalled"].add_(1).masked_fill_(better, 0.0)
         stalls = now["stalled"] > 200
         now["done"] |= moving & stalls & (now["rate"][:, 0] <= self.least_rate)
         halved = (now["rate"] * 0.5).clamp_min(self.least_rate)
         now["rate"] = torch.where(stalls[:, None], halved, now["rate"])
-        now["stalled"] = torch.where(stalls, 0.0, now["stalled"])
+        now["stalled"].masked_fill_(stalls, 0.0)
 
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """See `nefgpt.fused.Fit.result`."""

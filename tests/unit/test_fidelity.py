@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 PATH = Path(__file__).parents[2] / "benchmarks/fidelity.py"
 TINY = "--shapes 3 --steps 5 --template-steps 20 --points-per-step 256 --sdf-points 2000"
@@ -54,3 +55,31 @@ def test_unknown_variants_and_missing_folders_are_named(call, capsys):
         with pytest.raises(SystemExit, match="2"):
             call(*words)
         assert message in capsys.readouterr().err
+
+
+def test_products_are_rounded_as_by_tensor_cores(call):
+    """Forward and backward, of values that the rounding keeps and of values that it cuts."""
+    fidelity = sys.modules["fidelity"]
+    left = torch.tensor([[[1.0, 1 + 2**-7, 1 + 2**-10, 1 + 2**-10 + 2**-12, 1 + 2**-12]]])
+    left.requires_grad_(True)
+    right = torch.eye(5)[None] * (1 + 2**-12)
+    for precision, expected in (
+        ("bf16", [1, 1 + 2**-7, 1, 1, 1]),
+        ("tf32", [1, 1 + 2**-7, 1 + 2**-10, 1 + 2**-10, 1]),
+    ):
+        with fidelity.computed_with(precision):
+            product = torch.bmm(left, right)
+            (gradient,) = torch.autograd.grad(product.sum(), left)
+        assert product.flatten().tolist() == expected
+        assert gradient.flatten().tolist() == [1.0] * 5
+    with fidelity.computed_with("autocast"):
+        assert torch.bmm(left, right).dtype == torch.bfloat16
+
+
+def test_a_precision_changes_what_is_fitted(call, tmp_path):
+    names = [f"octaves 3, mirror, {kind}" for kind in ("PyTorch", "bf16 products")]
+    call("--variants", *names)
+    rows = list(csv.DictReader((tmp_path / "fidelity.csv").read_text().splitlines()))
+    assert [row["variant"] for row in rows[1:]] == names
+    assert rows[1]["loss"] != rows[2]["loss"]
+    assert float(rows[1]["loss"]) == pytest.approx(float(rows[2]["loss"]), rel=0.2)

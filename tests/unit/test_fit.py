@@ -147,7 +147,7 @@ def test_a_field_that_is_done_stops_and_changes_no_other(clouds, monkeypatch):
 
 
 def test_non_finite_fit_names_shape_and_step(clouds, templates, tmp_path, monkeypatch):
-    def poisoned(*args):
+    def poisoned(*args, way):
         found = real(*args)
         found.failed[1] = 7
         return found
@@ -169,7 +169,7 @@ def test_killed_pack_refits_only_what_is_missing(clouds, templates, tmp_path, mo
     kept = paths["e3"][1].stat().st_ino
     seen = []
     real = fit.fit_fields
-    monkeypatch.setattr(fit, "fit_fields", lambda *a: seen.append(len(a[1])) or real(*a))
+    monkeypatch.setattr(fit, "fit_fields", lambda *a, way: seen.append(len(a[1])) or real(*a))
     fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
     assert paths["e3"][1].stat().st_ino == kept
     for shape_id, (_, path) in paths.items():

@@ -6,7 +6,8 @@ import types
 import pytest
 import torch
 
-from nefgpt import gpu
+from nefgpt import fit, fused, gpu, stacked
+from nefgpt.field import FieldSpec
 
 
 def driver(status: int, devices: int) -> types.SimpleNamespace:
@@ -37,3 +38,20 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     assert not gpu.has_gpu()
+
+
+def test_a_gpu_is_for_fits_that_take_long(monkeypatch):
+    """3,712 weights: 6 x them less biases and the first layer's inputs, for every point."""
+    paper = FieldSpec(hidden=(32,) * 4)
+    assert gpu.flops_per_point(paper) == 2 * (3 * (15 * 32 + 3 * 32 * 32 + 32) - 15 * 32)
+    long = {"steps": 7200, "points_per_step": 8192}
+    short = {"steps": 300, "points_per_step": 2048}
+    answers = [gpu.worth_a_gpu(paper, *job) for job in ((1, long), (1, short), (64, short))]
+    assert answers == [True, False, True]
+    for has_gpu, job, expected in (
+        (True, long, stacked),
+        (True, short, fused),
+        (False, long, fused),
+    ):
+        monkeypatch.setattr(fit, "has_gpu", lambda answer=has_gpu: answer)
+        assert fit.way_of(paper, 1, job) is expected

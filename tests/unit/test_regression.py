@@ -69,7 +69,8 @@ def outcome():
 def test_one_field_is_memorised(loss):
     weights = fields(3).weights
     model = regression.train(weights[:1], weights, SETTINGS | {"loss": loss, "iterations": 150}, 0)
-    written = regression.roll_out(model, torch.from_numpy(weights[:1, 0]), SPEC.n_weights).numpy()
+    first = torch.from_numpy(weights[:1, 0]).to(model.mean.device)
+    written = regression.roll_out(model, first, SPEC.n_weights).cpu().numpy()
     assert written[0, 0] == weights[0, 0]
     assert np.abs(written - weights[:1]).mean() < 0.05 * np.abs(weights[:1]).mean()
 
@@ -115,7 +116,7 @@ def test_weights_in_other_units_give_the_same_model_in_those_units():
     second = regression.train(other[:2], other, settings, 0)
     with torch.no_grad():
         expected, found = (
-            model(torch.from_numpy(rows[:, :-1])).numpy()
+            model(torch.from_numpy(rows[:, :-1]).to(model.mean.device)).cpu().numpy()
             for model, rows in ((first, weights), (second, other))
         )
     np.testing.assert_allclose(found, factor[1:] * expected + shift[1:], atol=0.02)
@@ -131,7 +132,7 @@ def test_noise_leaves_the_first_weight(monkeypatch):
     )
     weights = fields(3).weights
     regression.train(weights[:1], weights, SETTINGS | {"iterations": 30, "noise": 0.5}, 0)
-    moved = (torch.cat(seen) - torch.from_numpy(weights[:1, :-1])) / weights.std(axis=0)[:-1]
+    moved = (torch.cat(seen).cpu().numpy() - weights[:1, :-1]) / weights.std(axis=0)[:-1]
     assert (moved[:, 0] == 0).all()
     assert moved[:, 1:].std() == pytest.approx(0.5, rel=0.1)
 

@@ -12,9 +12,13 @@ SETTINGS = {"learning_rate": 0.01, "points_per_step": 128, "pull": 1e-3, "averag
 SETTINGS |= {"loss": "mse", "schedule": "cosine", "steps": 120}
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    monkeypatch.setattr(stacked, "device", lambda: torch.device("cpu"))
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+
+
+@pytest.fixture(autouse=True, params=["cpu", pytest.param("cuda", marks=needs_gpu)])
+def where(request, monkeypatch):
+    """Where PyTorch computes."""
+    monkeypatch.setattr(stacked, "device", lambda: torch.device(request.param))
 
 
 def both(basis=None, broken=None, **changed) -> tuple[fit.Fitted, fit.Fitted]:
@@ -26,13 +30,8 @@ def both(basis=None, broken=None, **changed) -> tuple[fit.Fitted, fit.Fitted]:
         values[broken] = np.nan
     anchor = random_weights(SPEC, 0)
     start = np.stack([anchor] * 4) if basis is None else np.zeros((4, len(basis)), np.float32)
-    found = []
-    for has_gpu in (False, True):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fit, "has_gpu", lambda answer=has_gpu: answer)
-            signals = SPEC, points, values, start, anchor
-            found.append(fit.fit_fields(*signals, SETTINGS | changed, 0, basis, progress=False))
-    return tuple(found)
+    fields = SPEC, points, values, start, anchor, SETTINGS | changed, 0, basis
+    return tuple(fit.fit_fields(*fields, progress=False, way=way) for way in (fused, stacked))
 
 
 @pytest.mark.parametrize("changed", [{}, {"averaging": 0.9}, {"schedule": "plateau"}])
@@ -70,3 +69,12 @@ def test_torch_computes_the_same_values_as_the_fused_passes():
     found = stacked.evaluate(SPEC, *map(torch.from_numpy, (weights, points)))
     expected = [fused.values(SPEC, field, points) for field in weights]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_a_pack_is_cut_to_the_memory_of_the_gpu(monkeypatch):
+    """A step of one field takes 4 bytes x 2.5 numbers x (15 + 16) x 128 points, of half of it."""
+    settings = SETTINGS | {"points_per_step": 128}
+    one = 2 * 4 * 2.5 * (15 + 16) * 128
+    for free, expected in ((100 * one, 100), (1.5 * one, 1), (0, 1)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 10**12))
+        assert stacked.at_once(SPEC, settings) == expected

@@ -21,12 +21,14 @@ def command(folder: Path, config: dict, *words: str) -> list[str]:
     return [*snakemake, "--configfile", "config.yaml", "--cores", "2", *words]
 
 
-def snakemake(folder: Path, config: dict, *words: str, fails: bool = False) -> str:
+def snakemake(
+    folder: Path, config: dict, *words: str, fails: bool = False, path: str = "/usr/bin:/bin"
+) -> str:
     """Run Snakemake in a folder, as from a shell without the virtual environment."""
     done = subprocess.run(
         command(folder, config, *words),
         cwd=folder,
-        env=os.environ | {"PATH": "/usr/bin:/bin"},
+        env=os.environ | {"PATH": path},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import time
 from pathlib import Path
 
@@ -312,6 +313,22 @@ def ellipsoids(folder: Path, n: int) -> None:
         mesh = trimesh.creation.icosphere(subdivisions=2)
         mesh.apply_scale([1, 0.3 + 0.04 * i, 0.8 - 0.03 * i])
         mesh.export(folder / f"shape {i}.{('obj', 'off', 'ply', 'stl', 'glb')[i % 5]}")
+
+
+@pytest.mark.parametrize("steps", [5, 500_000])
+def test_only_long_fits_wait_for_the_gpu(steps, tmp_path):
+    """Where there is one, by the command that NVIDIA's driver brings."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    config = changed("fit.steps", steps)
+    planned = snakemake(tmp_path, config, "--dry-run", "all", path=f"{tmp_path}:/usr/bin:/bin")
+    asked = dict(re.findall(r"^rule (\w+):(?:\n .*)*?\n    resources:.* gpu=(\d)", planned, re.M))
+    assert asked == {
+        "template": "1",
+        "fit": str(int(steps > 5)),
+        "train_gpt": "1",
+        "sample_gpt": "1",
+    }
 
 
 def test_folder_in_packs_with_unusable_meshes(tmp_path):

@@ -16,6 +16,8 @@ from snakemake.settings.types import DeploymentMethod
 from nefgpt.config import validate
 from nefgpt.dataset import IMAGE_KINDS, MESHES_PER_PACK, list_shapes, template_shapes
 from nefgpt.errors import InputError
+from nefgpt.field import FieldSpec
+from nefgpt.gpu import worth_a_gpu
 from nefgpt.io import check_writable, clock_advice, remove_unfinished
 from nefgpt.versions import VERSIONS
 
@@ -103,6 +105,12 @@ def options(**values):
 def gpu(wildcards):
     """One GPU on a cluster, whose login node need not have any; here, one if there is any."""
     return int(workflow.non_local_exec or HERE_GPU)
+
+
+def gpu_to_fit(wildcards, settings, n_fields):
+    """None for fits that are done sooner than a GPU has started, and need not wait for one."""
+    spec = FieldSpec.from_dict(CONFIG["field"])
+    return gpu(wildcards) * int(worth_a_gpu(spec, n_fields, settings))
 
 
 def threads_for(transformer):

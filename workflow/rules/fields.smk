@@ -41,7 +41,7 @@ rule fit:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=gpu,
+        gpu=lambda wildcards: gpu_to_fit(wildcards, CONFIG["fit"], 1),
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
@@ -70,7 +70,7 @@ rule fit_pack:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=gpu,
+        gpu=lambda wildcards: gpu_to_fit(wildcards, CONFIG["fit"], PER_JOB),
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
