@@ -53,6 +53,11 @@ except InputError as error:
     logging.raiseExceptions = False  # of a log on a full disk, which would bury this message
     raise WorkflowError(str(error))
 
+
+def without(block, *keys):
+    return {key: value for key, value in block.items() if key not in keys}
+
+
 # The one place where rules differ by the kind of signal.
 KIND = "images" if CONFIG["dataset"]["kind"] in IMAGE_KINDS else "shapes"
 SIGNALS = f"{RESULTS}/images" if KIND == "images" else f"{RESULTS}/sdf"
@@ -71,6 +76,14 @@ for shape in SHAPES:
 FITTED = [shape.shape_id for shape in SHAPES if shape.split in ("train", "val")]
 HERE_GPU = shutil.which("nvidia-smi") is not None
 PER_JOB = CONFIG["fit"]["fields_per_job"]
+# Without the keys that the others make idle: a change of those re-runs nothing.
+SDF = without(CONFIG["sdf"], *["method"] * (CONFIG["sdf"]["backend"] == "libigl"))
+IDLE = (
+    ("schedule", "averaging", "quality_resolution")
+    if CONFIG["template"]["n_components"]
+    else ("fields_per_step", "coefficient_learning_rate")
+)
+TEMPLATE = without(CONFIG["template"], "shape_id", *IDLE)
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 LADDER = ["train-fields", "quantised-train-fields"]
@@ -120,10 +133,6 @@ def threads_for(transformer):
 
 def version(stage):
     return f"{stage} version {VERSIONS[stage]}"
-
-
-def without(block, *keys):
-    return {key: value for key, value in block.items() if key not in keys}
 
 
 def mesh_of(wildcards):

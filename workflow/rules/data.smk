@@ -66,7 +66,7 @@ rule sdf:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         options=lambda wildcards: options(
-            mesh=BY_ID[wildcards.shape_id].path, settings=CONFIG["sdf"], seed=CONFIG["seed"]
+            mesh=BY_ID[wildcards.shape_id].path, settings=SDF, seed=CONFIG["seed"]
         ),
         version=version("sdf"),
     shell:

@@ -17,7 +17,7 @@ rule template:
     params:
         options=options(
             field=CONFIG["field"],
-            settings=without(CONFIG["template"], "shape_id"),
+            settings=TEMPLATE,
             seed=CONFIG["seed"],
             shapes={shape_id: signal_path(shape_id) for shape_id in TEMPLATE_IDS},
         ),
