@@ -56,7 +56,10 @@ PAPER = {"frequency": 1.0, "hidden": [32] * 4, "target": "occupancy", "offset": 
 PAPER |= {"loss": "mse", "schedule": "plateau"}
 MIRROR = {"octaves": 3, "mirror": 0}  # what the default configuration has
 # What differs from FIELD and FIT; `times` multiplies the steps, `level` is where the surface is
-# extracted (else half the offset of an sdf), `precision` has PyTorch fit. The most telling first.
+# extracted (else half the offset of an sdf). Those of HOW change how a fit is computed: the start,
+# the share of points near the surface, and the precision of PyTorch's products. The most telling
+# come first.
+HOW = ("start", "near", "precision")
 VARIANTS: dict[str, dict] = {
     "middle": {},
     "frequency 1": {"frequency": 1.0},
@@ -102,6 +105,19 @@ VARIANTS: dict[str, dict] = {
     "octaves 3, mirror, steps x 0.4": MIRROR | {"times": 0.4},
     "octaves 3, mirror, steps x 2": MIRROR | {"times": 2},
     "octaves 3, mirror, steps x 4": MIRROR | {"times": 4},
+    "octaves 3, mirror, steps x 4, TF32 products": MIRROR | {"times": 4, "precision": "tf32"},
+    "octaves 3, mirror, steps x 4, bf16 autocast": MIRROR | {"times": 4, "precision": "autocast"},
+    "octaves 3, mirror, 8192 points, steps / 4": MIRROR | {"points_per_step": 8192, "times": 0.25},
+    "octaves 3, mirror, 512 points, steps x 4": MIRROR | {"points_per_step": 512, "times": 4},
+    "octaves 3, mirror, near 20 %": MIRROR | {"near": 0.2},
+    "octaves 3, mirror, near 80 %": MIRROR | {"near": 0.8},
+    "octaves 3, mirror, near 100 %": MIRROR | {"near": 1.0},
+    "octaves 3, mirror, random starts": MIRROR | {"start": "random"},
+    "octaves 3, mirror, random starts, steps x 4": MIRROR | {"start": "random", "times": 4},
+    "octaves 3, mirror, plateau": MIRROR | {"schedule": "plateau"},
+    "octaves 3, mirror, rate 0.005": MIRROR | {"learning_rate": 0.005},
+    "octaves 3, mirror, rate 0.02": MIRROR | {"learning_rate": 0.02},
+    "octaves 3, mirror, rate 0.04": MIRROR | {"learning_rate": 0.04},
 }
 # Column of the CSV to its title and digits in the Markdown table.
 TABLE = {
@@ -263,11 +279,11 @@ def computed_with(precision: str | None) -> contextlib.AbstractContextManager:
 
 def variant(name: str, args: argparse.Namespace) -> tuple[FieldSpec, dict, dict]:
     """Specification, fit settings, and extraction settings of a variant."""
-    changes = {k: value for k, value in VARIANTS[name].items() if k != "precision"}
+    changes = {k: value for k, value in VARIANTS[name].items() if k not in HOW}
     steps = round(args.steps * changes.pop("times", 1))
     spec = FieldSpec.from_dict({k: changes.pop(k, value) for k, value in FIELD.items()})
     level = changes.pop("level", spec.offset / 2 if spec.target == "sdf" else 0.0)
-    fit = FIT | changes | {"steps": steps, "points_per_step": args.points_per_step}
+    fit = FIT | {"steps": steps, "points_per_step": args.points_per_step} | changes
     return spec, fit, {"resolution": args.resolution, "level": level}
 
 
@@ -276,21 +292,31 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
     spec, fit, extract = variant(name, args)
     extract |= {"min_component": MIN_COMPONENT}
     points, values = training_points(spec, data.signals)
-    precision = VARIANTS[name].get("precision")
+    precision, near, start = (VARIANTS[name].get(key) for key in ("precision", "near", "start"))
+    if near is not None:
+        n, half = values.shape[1], values.shape[1] // 2  # uniform ones, then near ones
+        many = round(near * n)
+        rows = np.concatenate([np.resize(range(half), n - many), np.resize(range(half, n), many)])
+        points, values = points[:, rows], values[:, rows]
     how = {"way": stacked if precision else None, "progress": False}
     seed = stable_seed(SEED, "fit")
-    start = random_weights(spec, stable_seed(SEED, "template"))[None]
+    first = random_weights(spec, stable_seed(SEED, "template"))[None]
     own = fit | {"steps": args.template_steps}
     with computed_with(precision):
-        one = spec, points[:1], values[:1], start, 0 * start[0], own, seed
+        one = spec, points[:1], values[:1], first, 0 * first[0], own, seed
         template = fit_fields(*one, **how)[0][0]
+        starts = np.broadcast_to(template, (len(points), len(template)))
+        if start == "random":
+            starts = np.stack(
+                [random_weights(spec, stable_seed(SEED, "start", name)) for name in data.ids]
+            )
         began = time.process_time()
         packs = [
             fit_fields(
                 spec,
                 points[i : i + PACK],
                 values[i : i + PACK],
-                np.broadcast_to(template, (len(points[i : i + PACK]), len(template))),
+                starts[i : i + PACK],
                 template,
                 fit,
                 seed,
@@ -334,7 +360,7 @@ def settings_of(name: str, args: argparse.Namespace) -> str:
     spec, fit, extract = variant(name, args)
     common |= {"field": json.loads(spec.to_json()), "fit": fit, "extract": extract}
     common |= {"template_steps": args.template_steps, "quantised": args.quantised}
-    common |= {key: VARIANTS[name][key] for key in ("precision",) if key in VARIANTS[name]}
+    common |= {key: VARIANTS[name][key] for key in HOW if key in VARIANTS[name]}
     return json.dumps(common, sort_keys=True)
 
 

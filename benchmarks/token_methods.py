@@ -153,9 +153,9 @@ class Lab:
             parts.append(weights)
         return np.concatenate(parts)
 
-    def random_start(self, name: object) -> np.ndarray:
+    def random_start(self, name: object, spec: FieldSpec | None = None) -> np.ndarray:
         """Random weights [W] of that name."""
-        return random_weights(self.spec, stable_seed(self.seed, "start", name))
+        return random_weights(spec or self.spec, stable_seed(self.seed, "start", name))
 
     @functools.cached_property
     def centrality(self) -> np.ndarray:
@@ -166,8 +166,8 @@ class Lab:
     def template(self, which: str, spec: FieldSpec | None = None, **changed) -> np.ndarray:
         """Weights [W] of a template: one shape's field, or one field of all train shapes."""
         settings = self.settings(steps=3 * self.steps, pull=1e-6) | changed
-        zero = np.zeros(self.spec.n_weights, np.float32)
-        start = self.random_start("template")[None]
+        start = self.random_start("template", spec)[None]
+        zero = np.zeros_like(start[0])
         if which != "mean":
             distance = self.centrality
             row = int(distance.argmin() if which == "typical" else distance.argmax())
@@ -327,7 +327,8 @@ def spec_of(fit: str, lab: Lab) -> FieldSpec:
     """The specification of a fit's fields."""
     if fit != "paper":
         return lab.spec
-    return dataclasses.replace(lab.spec, frequency=1.0, target="occupancy", offset=0.005)
+    recipe = {"frequency": 1.0, "octaves": 2, "target": "occupancy", "offset": 0.005}
+    return dataclasses.replace(lab.spec, mirror=None, **recipe)
 
 
 FITS: dict[str, Callable[[Lab], Fitted]] = {

@@ -185,7 +185,7 @@ def as_pair_table(rows: list[dict]) -> str:
 
 def make_lab(data: Data, args: argparse.Namespace, defaults: dict) -> Lab:
     """What all methods share."""
-    spec = FieldSpec.from_dict(defaults["field"] | {"hidden": args.hidden})
+    spec = FieldSpec.from_dict(defaults["field"] | ({"hidden": args.hidden} if args.hidden else {}))
     return Lab(
         data,
         args.folder,
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500, help="of a fit; fewer in a basis")
     parser.add_argument("--basis-steps", type=int, default=3000, help="of learning a basis")
     parser.add_argument("--points", type=int, default=25000, help="uniform ones, and near ones")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[16, 16, 16], help="field widths")
+    parser.add_argument("--hidden", type=int, nargs="+", help="field widths; the configuration's")
     parser.add_argument("--codes", type=int, default=127, help="of every method's codebook")
     parser.add_argument("--resolution", type=int, default=64, help="grid of the Chamfer distance")
     names = {"nargs": "*", "choices": METHODS, "metavar": "METHOD"}

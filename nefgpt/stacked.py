@@ -71,6 +71,17 @@ def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
     return _OUTPUTS[spec.output_activation](hidden.squeeze(-1))
 
 
+@contextlib.contextmanager
+def _tf32(wanted: bool) -> Iterator[None]:
+    """Let a GPU's tensor cores take products of float32; docs/fidelity.md finds nothing lost."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if wanted else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def batched(
     spec: FieldSpec,
     free: Tensor,
@@ -86,9 +97,10 @@ def batched(
     free = free.detach().requires_grad_(True)
     weights = free if basis is None else anchor + free @ basis
     seen = rows[:, None], chosen
-    error = evaluate(spec, weights, points[seen]) - target[seen]
-    losses = (error.abs() if loss == "l1" else error.square()).mean(dim=1)
-    (gradient,) = torch.autograd.grad(losses.sum(), free)
+    with _tf32(points.is_cuda):
+        error = evaluate(spec, weights, points[seen]) - target[seen]
+        losses = (error.abs() if loss == "l1" else error.square()).mean(dim=1)
+        (gradient,) = torch.autograd.grad(losses.sum(), free)
     return losses.detach(), gradient
 
 

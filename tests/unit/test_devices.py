@@ -56,11 +56,13 @@ class Emulation(TorchDispatchMode):
     ----------
     waits : operations for which the host would wait: those that copy to or from the device, read
         a value, or give as many rows as a mask has.
+    precisions : of the device's matrix products.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
+        self.precisions: list[str] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         return self.run(function, args, kwargs or {})
@@ -82,6 +84,8 @@ class Emulation(TorchDispatchMode):
         copied = named and tensors and bool(ours) != result_here
         if copied or masked or (ours and function is ATEN._local_scalar_dense.default):
             self.waits.append(str(function))
+        if ours and function in (ATEN.bmm.default, ATEN.baddbmm.default):
+            self.precisions.append(torch.get_float32_matmul_precision())
 
         def inner(x):
             if isinstance(x, torch.device):
@@ -187,7 +191,8 @@ def test_the_host_waits_for_no_step_of_a_fit(schedule, monkeypatch):
             emulation.waits.clear()
             assert fields.advance(np.zeros((steps, 20), np.int64), np.ones(steps))
             waits.append(len(emulation.waits))
-    assert waits == [2, 2]
+            assert set(emulation.precisions) == {"high"}, "TF32, forward and backward"
+    assert waits == [2, 2] and torch.get_float32_matmul_precision() == "highest"
 
 
 def test_basis(both):
