@@ -130,7 +130,7 @@ def about(metrics: pd.DataFrame) -> str:
     of = "mean and standard deviation over seeds" if "," in seeds else "seed"
     return (
         f"{values('n_generated')} samples per row against "
-        f"{values('n_reference')} test shapes, {of} {seeds}."
+        f"{values('n_reference')} of the test split, {of} {seeds}."
     )
 
 

@@ -302,7 +302,8 @@ def tokenize(
     for split in sorted(set(fields.splits)):
         for name in measures:
             values = np.asarray(rows[name], float)[splits == split]
-            usage[f"{split}: median {name}"] = float(np.nanmedian(values))
+            if not np.isnan(values).all():  # else no field of the split has a surface
+                usage[f"{split}: median {name}"] = float(np.nanmedian(values))
     usage["sequence length"] = tokenizer.sequence_length
     write_json(out_dir / "tokens.json", usage)
 

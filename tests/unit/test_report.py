@@ -52,7 +52,7 @@ def test_page_is_complete_and_self_contained(tmp_path):
     assert not re.search(r"https?://|(src|href)=[\"']?(?!data:)[\w./]", page)
     for text in (
         "url: &lt;b&gt;&amp;", "3.123<", "Measured here", "Published", "MMD ×10² ↓",
-        "17 samples per row against 17 test shapes",
+        "17 samples per row against 17 of the test split",
         "no &lt;faces&gt;",
         "Left out: 1 ", "gpt&lt;", "0.9877", ">12<", "Extra", "numpy",
         "1 empty or invalid", "data:image/png;base64,",

@@ -60,7 +60,7 @@ def test_markdown_sets_published_apart(built):
     text = (built[1] / "table2.md").read_text()
     measured, published = text.split(f"## {tables.PUBLISHED_HEADING}")
     assert (
-        "37 samples per row against 40 test shapes, mean and standard deviation over seeds 0, 1."
+        "37 samples per row against 40 of the test split, mean and standard deviation over seeds 0, 1."
         in measured
     )
     assert "FPD" not in measured
