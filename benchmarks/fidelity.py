@@ -24,12 +24,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import trimesh
+from matplotlib.figure import Figure
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nefgpt import cli, meshes, metrics, procedural, sdf, shapes, stacked  # noqa: E402
+from nefgpt import cli, meshes, metrics, procedural, render, sdf, shapes, stacked  # noqa: E402
 from nefgpt.config import Sdf  # noqa: E402
 from nefgpt.dataset import SUFFIXES, hash_unit, safe_id  # noqa: E402
 from nefgpt.errors import InputError  # noqa: E402
@@ -38,7 +39,7 @@ from nefgpt.fit import fit_fields, training_points  # noqa: E402
 from nefgpt.gpu import device  # noqa: E402
 from nefgpt.io import load_signal, stable_seed  # noqa: E402
 from nefgpt.tokenizer import fit_tokenizer  # noqa: E402
-from nefgpt.weights import write_fields  # noqa: E402
+from nefgpt.weights import read_fields, write_fields  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -381,6 +382,30 @@ def as_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def picture(data: Data, names: list[str], ids: list[str], kept: Path, args) -> Figure:
+    """Meshes of some shapes, and below them their fields by some variants, in one scale."""
+    rows = {"mesh": [data.surfaces[data.ids.index(shape_id)] for shape_id in ids]}
+    for name in names:
+        fields, extract = read_fields(kept / f"{name}.parquet"), variant(name, args)[2]
+        extract |= {"min_component": MIN_COMPONENT}
+        chosen = [fields.weights[fields.shape_ids.index(shape_id)] for shape_id in ids]
+        rows[name] = [shapes.surface(fields.spec, weights, **extract) for weights in chosen]
+    every = [(found.vertices, found.faces) for row in rows.values() for found in row]
+    half = render.common_half_extent(every)
+    figure = Figure(figsize=(1.9 * len(ids) + 0.3, 1.35 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(ids), squeeze=False)
+    for ax, mesh in zip(axes.flat, every, strict=True):
+        # Input meshes may be open, so that their faces' orientation says nothing.
+        image = render.render(*mesh, 400, half_extent=half, tint_back=ax not in axes[0])
+        seen = np.flatnonzero(image[..., 3].any(axis=1))
+        ax.imshow(image[seen[0] : seen[-1] + 1] if len(seen) else image)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax, name in zip(axes[:, 0], rows, strict=True):
+        ax.set_ylabel(name.replace(", ", ",\n"), fontsize=8, rotation=0, ha="right", va="center")
+    return figure
+
+
 def parse() -> argparse.Namespace:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(
@@ -402,7 +427,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hardware", default=f"{os.cpu_count()} CPU cores", help="for the record")
     parser.add_argument("--folder", type=Path, default=ROOT / "results/fidelity", help="work here")
     parser.add_argument("--out", type=Path, required=True, help="CSV that rows are appended to")
+    parser.add_argument("--picture", type=Path, help="PNG of the variants named by --variants")
+    parser.add_argument("--pictured", nargs="+", help="ids of the real shapes drawn there")
     args = parser.parse_args()
+    if bool(args.picture) != bool(args.pictured) or (args.picture and not args.real):
+        parser.error("--picture needs --pictured and --real, and they need it")
     if min(args.shapes, args.quantised) < 2:
         parser.error("--shapes and --quantised must be at least 2")
     if args.real and not args.real.is_dir():
@@ -456,6 +485,15 @@ def main() -> None:
                 rows.append({k: str(v) for k, v in row.items()})
                 log.info("%s", {k: row[k] for k in ("dataset", *TABLE)})
     sys.stdout.write(as_table(rows))
+    if args.picture:
+        data = ready.get("real") or prepare(
+            "real", args.real, args.folder, args.shapes, args.sdf_points
+        )
+        unknown = set(args.pictured) - set(data.ids)
+        if unknown:
+            raise InputError(f"--pictured {', '.join(sorted(unknown))}: fitted are {data.ids}")
+        kept = args.folder / "fields/real"
+        picture(data, args.chosen, args.pictured, kept, args).savefig(args.picture, dpi=130)
 
 
 if __name__ == "__main__":

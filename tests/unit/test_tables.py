@@ -60,8 +60,8 @@ def test_markdown_sets_published_apart(built):
     text = (built[1] / "table2.md").read_text()
     measured, published = text.split(f"## {tables.PUBLISHED_HEADING}")
     assert (
-        "37 samples per row against 40 of the test split, mean and standard deviation over seeds 0, 1."
-        in measured
+        "37 samples per row against 40 of the test split, mean and standard deviation over seeds "
+        "0, 1." in measured
     )
     assert "FPD" not in measured
     assert "PVD" not in measured
