@@ -108,7 +108,8 @@ VARIANTS: dict[str, dict] = {
     "octaves 3, mirror, steps x 4": MIRROR | {"times": 4},
     "octaves 3, mirror, steps x 4, TF32 products": MIRROR | {"times": 4, "precision": "tf32"},
     "octaves 3, mirror, steps x 4, bf16 autocast": MIRROR | {"times": 4, "precision": "autocast"},
-    "octaves 3, mirror, 8192 points, steps / 4": MIRROR | {"points_per_step": 8192, "times": 0.25},
+    "octaves 3, mirror, 8192 points, steps x 0.25": MIRROR
+    | {"points_per_step": 8192, "times": 0.25},
     "octaves 3, mirror, 512 points, steps x 4": MIRROR | {"points_per_step": 512, "times": 4},
     "octaves 3, mirror, near 20 %": MIRROR | {"near": 0.2},
     "octaves 3, mirror, near 80 %": MIRROR | {"near": 0.8},
@@ -415,7 +416,7 @@ def parse() -> argparse.Namespace:
         epilog=f"variants: {'; '.join(VARIANTS)}",
     )
     parser.add_argument("--real", type=Path, help="a folder of meshes; default: procedural only")
-    parser.add_argument("--shapes", type=int, default=16, help="fitted, and as many references")
+    parser.add_argument("--shapes", type=int, default=32, help="fitted, and as many references")
     parser.add_argument("--steps", type=int, default=500, help="of a fit; some take more or fewer")
     parser.add_argument("--template-steps", type=int, default=1500)
     parser.add_argument("--points-per-step", type=int, default=2048)

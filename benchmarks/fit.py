@@ -31,10 +31,12 @@ from nefgpt.shapes import quality  # noqa: E402
 from nefgpt.stacked import batched, evaluate  # noqa: E402
 
 SPEC = FieldSpec(hidden=(32, 32, 32, 32))  # the paper's 3,712 weights
-OURS = {"points_per_step": 1024, "learning_rate": 0.02, "loss": "l1", "pull": 0.0}
-OURS |= {"schedule": "cosine", "averaging": 0.0, "quality_resolution": 64}
+OURS = {"loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.99}
+OURS |= {"quality_resolution": 64}  # points and rate: from the command line
+TEMPLATE = OURS | {"points_per_step": 1024, "learning_rate": 0.02, "averaging": 0.0}
 LOOP_POINTS = 8192
-BUDGETS = (100, 200, 400, 800, 1600, 2400, 3200, 4000, 4800, 6400, 9600)
+# Steps of 1,024 points, of fewer as many more.
+BUDGETS = (50, 100, 200, 400, 800, 1200, 1600, 2000, 2400, 3200, 4800, 9600)
 SDF = {"backend": "libigl", "method": "scan", "n_uniform": 50_000, "n_near": 50_000}
 SDF |= {"sigma": 0.01, "extent": 0.9}
 MEASURES = ("iou", "iou_near", "chamfer")
@@ -102,7 +104,9 @@ def plain_loop(points: np.ndarray, values: np.ndarray, start: np.ndarray, steps:
     return weights.detach().cpu().numpy(), (time.perf_counter() - began) / steps
 
 
-def stacked(points: np.ndarray, values: np.ndarray, start: np.ndarray, steps: int) -> float:
+def stacked(
+    points: np.ndarray, values: np.ndarray, start: np.ndarray, per_step: int, steps: int
+) -> float:
     """Seconds per step of all fields as one stack in PyTorch, without an optimiser."""
     points, target, free = tensors(points, SPEC.target_of(values), start)
     rows = torch.arange(len(free), device=device())
@@ -110,7 +114,7 @@ def stacked(points: np.ndarray, values: np.ndarray, start: np.ndarray, steps: in
     for _ in range(steps):
         wait()
         began = time.perf_counter()
-        chosen = torch.randint(points.shape[1], (OURS["points_per_step"],), device=device())
+        chosen = torch.randint(points.shape[1], (per_step,), device=device())
         batched(SPEC, free, free[0], None, points, target, rows, chosen, OURS["loss"])
         wait()
         seconds.append(time.perf_counter() - began)
@@ -133,11 +137,13 @@ def show(rows: list[dict]) -> None:
 
 def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     """The comparison of fits."""
+    per_step = args.points_per_step
+    settings = OURS | {"points_per_step": per_step, "learning_rate": args.learning_rate}
     signals = [load_signal(path) for path in paths.values()]
     points, values = training_points(SPEC, signals)
     zero = np.zeros(SPEC.n_weights, np.float32)
     start = random_weights(SPEC, 0)[None]
-    begin = {**OURS, "steps": args.template_steps}
+    begin = TEMPLATE | {"steps": args.template_steps}
     template = fit_fields(SPEC, points[:1], values[:1], start, zero, begin, 0, progress=False)
     start = template.weights[0]
     peak = matmul_peak()
@@ -162,7 +168,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
             values[rows],
             starts,
             start,
-            {**OURS, "steps": steps},
+            settings | {"steps": steps},
             0,
             progress=False,
         )
@@ -170,9 +176,9 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
 
     ours([1], 5)  # compiles
     enough = None
-    for steps in BUDGETS:
+    for steps in (budget * 1024 // per_step for budget in BUDGETS):
         found, seconds = ours(list(range(1, args.loop_fields + 1)), steps)
-        row = {"way": "nefgpt", "steps": steps, "points": OURS["points_per_step"]}
+        row = {"way": "nefgpt", "steps": steps, "points": per_step}
         row |= measures(found, signals[some])
         fidelity.append(row | {"s/field": seconds / args.loop_fields})
         if all(row[name] >= goal[name] for name in ("iou", "iou_near")):
@@ -182,14 +188,15 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     if enough is None:
         raise SystemExit("no budget reaches the loop's IoU: nothing to compare")
 
-    flops = flops_per_point(SPEC) * OURS["points_per_step"]
+    flops = flops_per_point(SPEC) * per_step
     loop_flops = flops_per_point(SPEC) * LOOP_POINTS
     speed = []
     for n in args.fields:
         rows = [1 + i % (len(signals) - 1) for i in range(n)]
         seconds = statistics.median(ours(rows, enough)[1] for _ in range(3 if n < 100 else 1))
         whole_loop = n * loop_step * args.loop_steps
-        together = stacked(points[rows], values[rows], np.broadcast_to(start, (n, len(start))), 5)
+        starts = np.broadcast_to(start, (n, len(start)))
+        together = stacked(points[rows], values[rows], starts, per_step, 5)
         speed.append(
             {
                 "fields": n,
@@ -222,7 +229,12 @@ def jobs(folder: Path, paths: dict[str, Path], runs: int) -> list[dict]:
         if n:
             shapes = {f"{i}": str(paths[ids[i % len(ids)]]) for i in range(n)}
             words = ["-m", "nefgpt.fit", "--shapes", json.dumps(shapes), "--template", template]
-            words += ["--field", SPEC.to_json(), "--settings", json.dumps(OURS | {"steps": steps})]
+            words += [
+                "--field",
+                SPEC.to_json(),
+                "--settings",
+                json.dumps(TEMPLATE | {"steps": steps}),
+            ]
             words += ["--out-dir", folder / "fields", "--manifest", folder / "manifest.json"]
         found = []
         for _ in range(runs if n < 2 else 1):
@@ -242,6 +254,8 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, default=17, help="airplanes; fields repeat them")
     parser.add_argument("--loop-steps", type=int, default=7200)
     parser.add_argument("--loop-fields", type=int, default=4, help="fields the loop really fits")
+    parser.add_argument("--points-per-step", type=int, default=128, help="more suit a GPU")
+    parser.add_argument("--learning-rate", type=float, default=0.01, help="of our fits")
     parser.add_argument("--template-steps", type=int, default=2000, help="of the common start")
     parser.add_argument("--job-runs", type=int, default=5, help="0 leaves the jobs out")
     parser.add_argument("--folder", type=Path, help="keep the point clouds here")
