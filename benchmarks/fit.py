@@ -27,7 +27,7 @@ from nefgpt.field import FieldSpec, random_weights  # noqa: E402
 from nefgpt.fit import fit_fields, save_field, training_points  # noqa: E402
 from nefgpt.gpu import device, flops_per_point  # noqa: E402
 from nefgpt.io import load_signal, stable_seed  # noqa: E402
-from nefgpt.shapes import quality  # noqa: E402
+from nefgpt.shapes import overlap, quality  # noqa: E402
 from nefgpt.stacked import batched, evaluate  # noqa: E402
 
 SPEC = FieldSpec(hidden=(32, 32, 32, 32))  # the paper's 3,712 weights
@@ -121,10 +121,12 @@ def stacked(
     return statistics.median(seconds)
 
 
-def measures(weights: np.ndarray, signals: list[dict]) -> dict[str, float]:
-    """Medians over fields."""
-    found = [quality(SPEC, *pair, 64) for pair in zip(weights, signals, strict=True)]
-    return {name: float(np.nanmedian([row[name] for row in found])) for name in MEASURES}
+def measures(weights: np.ndarray, signals: list[dict], surfaces: bool) -> dict[str, float]:
+    """Medians over fields; without surfaces there is no Chamfer distance."""
+    pairs = zip(weights, signals, strict=True)
+    found = [quality(SPEC, *pair, 64) if surfaces else overlap(SPEC, *pair) for pair in pairs]
+    names = [name for name in MEASURES if name in found[0]]
+    return {name: float(np.nanmedian([row[name] for row in found])) for name in names}
 
 
 def show(rows: list[dict]) -> None:
@@ -153,7 +155,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
         for i in range(1, args.loop_fields + 1)
     ]
     some = slice(1, args.loop_fields + 1)
-    goal = measures(np.stack([weights for weights, _ in looped]), signals[some])
+    goal = measures(np.stack([weights for weights, _ in looped]), signals[some], args.surfaces)
     loop_step = statistics.median(seconds for _, seconds in looped)
     fidelity = [{"way": "plain loop", "steps": args.loop_steps, "points": LOOP_POINTS} | goal]
     fidelity[0]["s/field"] = loop_step * args.loop_steps
@@ -179,7 +181,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     for steps in (budget * 1024 // per_step for budget in BUDGETS):
         found, seconds = ours(list(range(1, args.loop_fields + 1)), steps)
         row = {"way": "nefgpt", "steps": steps, "points": per_step}
-        row |= measures(found, signals[some])
+        row |= measures(found, signals[some], args.surfaces)
         fidelity.append(row | {"s/field": seconds / args.loop_fields})
         if all(row[name] >= goal[name] for name in ("iou", "iou_near")):
             enough = steps
@@ -258,6 +260,12 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.01, help="of our fits")
     parser.add_argument("--template-steps", type=int, default=2000, help="of the common start")
     parser.add_argument("--job-runs", type=int, default=5, help="0 leaves the jobs out")
+    parser.add_argument(
+        "--no-surfaces",
+        dest="surfaces",
+        action="store_false",
+        help="no Chamfer distances, so that with --job-runs 0 no PyMCubes is needed",
+    )
     parser.add_argument("--folder", type=Path, help="keep the point clouds here")
     parser.add_argument("--hardware", default="", help="what the results say of the machine")
     parser.add_argument("--out", type=Path, help="write the results as JSON")

@@ -10,7 +10,8 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fit.py"
 
 
-def test_a_small_comparison(tmp_path):
+@pytest.mark.parametrize("more", [[], ["--no-surfaces"]])
+def test_a_small_comparison(more, tmp_path):
     words = ["--fields", "1", "3", "--shapes", "3", "--loop-steps", "3", "--loop-fields", "1"]
     words += [
         "--job-runs",
@@ -22,12 +23,13 @@ def test_a_small_comparison(tmp_path):
         "--hardware",
         "a machine",
     ]
-    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, SCRIPT, *words, *more], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "fit.json").read_text())
     assert found["hardware"] == "a machine"
     loop, *ours = found["fidelity"]
     assert loop["steps"] == 3 and ours[-1]["iou"] >= loop["iou"]
+    assert all(("chamfer" in row) == (not more) for row in found["fidelity"])
     assert [row["fields"] for row in found["speed"]] == [1, 3]
     for row in found["speed"]:
         # Two operations a product: forward, and both gradients but that of the first inputs.
