@@ -23,12 +23,12 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from nefgpt import fused  # noqa: E402
+from nefgpt import stacked as in_torch  # noqa: E402
 from nefgpt.field import FieldSpec, random_weights  # noqa: E402
 from nefgpt.fit import fit_fields, save_field, training_points  # noqa: E402
 from nefgpt.gpu import device, flops_per_point  # noqa: E402
 from nefgpt.io import load_signal, stable_seed  # noqa: E402
 from nefgpt.shapes import overlap, quality  # noqa: E402
-from nefgpt.stacked import batched, evaluate  # noqa: E402
 
 SPEC = FieldSpec(hidden=(32, 32, 32, 32))  # the paper's 3,712 weights
 OURS = {"loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.99}
@@ -94,7 +94,7 @@ def plain_loop(points: np.ndarray, values: np.ndarray, start: np.ndarray, steps:
     began = time.perf_counter()
     for _ in range(steps):
         chosen = torch.randint(len(points), (LOOP_POINTS,), device=device())
-        error = evaluate(SPEC, weights[None], points[chosen])[0] - target[chosen]
+        error = in_torch.evaluate(SPEC, weights[None], points[chosen])[0] - target[chosen]
         loss = error.square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -115,7 +115,7 @@ def stacked(
         wait()
         began = time.perf_counter()
         chosen = torch.randint(points.shape[1], (per_step,), device=device())
-        batched(SPEC, free, free[0], None, points, target, rows, chosen, OURS["loss"])
+        in_torch.batched(SPEC, free, free[0], None, points, target, rows, chosen, OURS["loss"])
         wait()
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
@@ -146,7 +146,8 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     zero = np.zeros(SPEC.n_weights, np.float32)
     start = random_weights(SPEC, 0)[None]
     begin = TEMPLATE | {"steps": args.template_steps}
-    template = fit_fields(SPEC, points[:1], values[:1], start, zero, begin, 0, progress=False)
+    how = {"way": in_torch if device().type == "cuda" else fused, "progress": False}
+    template = fit_fields(SPEC, points[:1], values[:1], start, zero, begin, 0, **how)
     start = template.weights[0]
     peak = matmul_peak()
 
@@ -172,11 +173,11 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
             start,
             settings | {"steps": steps},
             0,
-            progress=False,
+            **how,
         )
         return found.weights, time.perf_counter() - began
 
-    ours([1], 5)  # compiles
+    ours([1], 5)  # compiles, or starts the GPU
     enough = None
     for steps in (budget * 1024 // per_step for budget in BUDGETS):
         found, seconds = ours(list(range(1, args.loop_fields + 1)), steps)

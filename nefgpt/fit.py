@@ -87,7 +87,7 @@ def fit_fields(
 
     Every field sees the same point numbers at the same step, so that fields of similar shapes
     take similar paths (DESIGN.md, section 7). On a CPU a field's result does not depend on the
-    others; on a GPU its last bits may.
+    others; on a GPU, which rounds products to TF32, it may in its third digit.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def fit_shapes(
         else:
             missing[shape_id] = wanted
     problems: list[str] = []
-    ids, way = list(missing), way_of(spec, len(missing), settings)
+    ids, way = list(missing), way_of(spec, len(paths), settings)
     at_once = way.at_once(spec, settings) if ids else 1
     for begin in range(0, len(ids), at_once):
         some = {i: (*paths[i], missing[i]) for i in ids[begin : begin + at_once]}

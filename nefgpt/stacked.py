@@ -15,6 +15,7 @@ from nefgpt import fused
 from nefgpt.field import FieldSpec
 from nefgpt.gpu import device
 
+_AT_ONCE = 512  # fields
 _ACTIVATIONS = {"gelu": functional.gelu, "relu": functional.relu, "silu": functional.silu}
 _OUTPUTS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda value: value}
 
@@ -73,7 +74,7 @@ def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _tf32(wanted: bool) -> Iterator[None]:
-    """Let a GPU's tensor cores take products of float32; docs/fidelity.md finds nothing lost."""
+    """Let a GPU's tensor cores take a field's products; docs/fidelity.md finds nothing lost."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if wanted else before)
     try:
@@ -94,14 +95,13 @@ def batched(
     loss: str,
 ) -> tuple[Tensor, Tensor]:
     """What `nefgpt.fused.gradients` computes, as one stacked problem."""
-    free = free.detach().requires_grad_(True)
-    weights = free if basis is None else anchor + free @ basis
+    weights = (free if basis is None else anchor + free @ basis).detach().requires_grad_(True)
     seen = rows[:, None], chosen
     with _tf32(points.is_cuda):
         error = evaluate(spec, weights, points[seen]) - target[seen]
         losses = (error.abs() if loss == "l1" else error.square()).mean(dim=1)
-        (gradient,) = torch.autograd.grad(losses.sum(), free)
-    return losses.detach(), gradient
+        (gradient,) = torch.autograd.grad(losses.sum(), weights)
+    return losses.detach(), gradient if basis is None else gradient @ basis.T
 
 
 def loss_and_gradient(spec: FieldSpec, *tensors: Tensor | None, loss: str) -> tuple[Tensor, Tensor]:
@@ -117,11 +117,14 @@ def loss_and_gradient(spec: FieldSpec, *tensors: Tensor | None, loss: str) -> tu
 
 
 def at_once(spec: FieldSpec, settings: dict) -> int:
-    """How many fields of a pack to fit together: what fits into half of the GPU's free memory."""
+    """How many fields of a pack to fit together: those whose step takes half of the free memory.
+
+    But at most `_AT_ONCE`: their signals lie in memory too.
+    """
     # Activations and what their gradients need: 2.1 to 2.2 floats for each, seen at its highest.
     floats = 2.5 * (spec.n_inputs + sum(spec.hidden))
     free, _ = torch.cuda.mem_get_info()
-    return max(1, int(free / 2 / (4 * floats * settings["points_per_step"])))
+    return min(_AT_ONCE, max(1, int(free / 2 / (4 * floats * settings["points_per_step"]))))
 
 
 class Fit:

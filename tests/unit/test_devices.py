@@ -1,7 +1,7 @@
 """PyTorch's part of the package on a device that is not the CPU.
 
-Where there is no GPU the device is emulated: its tensors are CPU tensors behind wrappers, so that
-it computes the same bits. As on a GPU, an operation on tensors of two devices is an error.
+The device is emulated, also where there is a GPU: its tensors are CPU tensors behind wrappers, so
+that it computes the same bits. As on a GPU, an operation on tensors of two devices is an error.
 """
 
 import numpy as np

@@ -40,7 +40,8 @@ def test_fits_are_the_fused_ones(changed, in_basis):
     rng = np.random.default_rng(1)
     basis = rng.normal(0, 0.1, (5, SPEC.n_weights)).astype(np.float32) if in_basis else None
     expected, found = both(basis, **changed)
-    np.testing.assert_allclose(found.weights, expected.weights, atol=2e-3)
+    tolerance = 2e-3 if stacked.device().type == "cpu" else 2e-2  # a GPU rounds to TF32
+    np.testing.assert_allclose(found.weights, expected.weights, atol=tolerance)
     np.testing.assert_allclose(found.losses, expected.losses, rtol=0.01)
     assert found.steps.tolist() == expected.steps.tolist() == [120] * 4
     assert found.failed.tolist() == expected.failed.tolist() == [-1] * 4
@@ -66,7 +67,8 @@ def test_both_stop_where_a_loss_stalls():
 def test_torch_computes_the_same_values_as_the_fused_passes():
     weights = np.stack([random_weights(SPEC, i) for i in range(3)])
     points = np.random.default_rng(0).random((50, 3), np.float32) - 0.5
-    found = stacked.evaluate(SPEC, *map(torch.from_numpy, (weights, points)))
+    tensors = (torch.from_numpy(array).to(stacked.device()) for array in (weights, points))
+    found = stacked.evaluate(SPEC, *tensors).cpu()
     expected = [fused.values(SPEC, field, points) for field in weights]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
@@ -75,6 +77,6 @@ def test_a_pack_is_cut_to_the_memory_of_the_gpu(monkeypatch):
     """A step of one field takes 4 bytes x 2.5 numbers x (15 + 16) x 128 points, of half of it."""
     settings = SETTINGS | {"points_per_step": 128}
     one = 2 * 4 * 2.5 * (15 + 16) * 128
-    for free, expected in ((100 * one, 100), (1.5 * one, 1), (0, 1)):
+    for free, expected in ((100 * one, 100), (1.5 * one, 1), (0, 1), (10**15, 512)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 10**12))
         assert stacked.at_once(SPEC, settings) == expected

@@ -92,6 +92,22 @@ def test_tokens_are_the_nearest_codes(seed, settings):
     assert (np.abs(tokenizer.codes[again] - tokenizer.codes[tokens]) < 1e-3).all()
 
 
+def test_fields_without_a_surface_have_no_median_distance(tmp_path, monkeypatch):
+    """JSON has no NaN."""
+    measured = {"iou": 0.1, "chamfer": float("nan")}
+    monkeypatch.setattr("nefgpt.shapes.quality", lambda *args: measured)
+    values = fields(n=8, width=FieldSpec(hidden=(2,), octaves=0).n_weights)
+    monkeypatch.setattr("sys.argv", files_of(tmp_path, values, ["train"] * 6 + ["val"] * 2))
+    main()
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    usage = json.loads((tmp_path / "tokens.json").read_text(), parse_constant=refuse)
+    assert usage["val: median iou_quantised"] == pytest.approx(0.1)
+    assert "val: median chamfer_quantised" not in usage
+
+
 @pytest.mark.parametrize("settings", [BASIS, SCALAR])
 def test_quantisation_error_is_below_half_a_gap(settings):
     train = fields(n=200)

@@ -70,7 +70,9 @@ rule fit_pack:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=lambda wildcards: gpu_to_fit(wildcards, CONFIG["fit"], PER_JOB),
+        gpu=lambda wildcards: gpu_to_fit(
+            wildcards, CONFIG["fit"], len(pack_members(wildcards.pack))
+        ),
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
