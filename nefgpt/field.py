@@ -122,7 +122,7 @@ class FieldSpec:
 def unflatten(spec: FieldSpec, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Split flat weights [..., W] into named arrays [..., *shape]; a round trip with `flatten`.
 
-    The parts are views; of a PyTorch tensor they are tensors.
+    The parts are views.
     """
     return {
         name: weights[..., start:stop].reshape(*weights.shape[:-1], *shape)
