@@ -22,7 +22,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nefgpt import fused  # noqa: E402
+from nefgpt import compiled, fused  # noqa: E402
 from nefgpt import stacked as in_torch  # noqa: E402
 from nefgpt.field import FieldSpec, random_weights  # noqa: E402
 from nefgpt.fit import fit_fields, save_field, training_points  # noqa: E402
@@ -276,7 +276,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         paths = airplanes(folder, args.shapes)
-        threads = fused.threads()
+        threads = compiled.threads()
         result = {"hardware": args.hardware, "device": str(device()), "threads": threads}
         result |= fits(args, paths)
         if args.job_runs:

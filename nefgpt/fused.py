@@ -6,20 +6,36 @@ and back before the next begins. One thread computes a field, in a fixed order, 
 not depend on which others are computed with it.
 """
 
-import functools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import numba
 import numpy as np
 
-from nefgpt.compiled import MATH, compiled
+from nefgpt.compiled import MATH, compiled, in_threads, threads
 from nefgpt.field import FieldSpec
+from nefgpt.vectors import (
+    BLOCK,
+    LANES,
+    LEFT,
+    RIGHT,
+    ROWS,
+    STEP,
+    affine,
+    backward,
+    flush_subnormals,
+    gelu,
+    gelu_only,
+    outer,
+    relu,
+    relu_only,
+    restore_mode,
+    sigmoid,
+    silu,
+    silu_only,
+    sine_cosine,
+    tanh,
+    weighted,
+)
 
-_BLOCK = 128  # points; of 64 to 256 the fastest, or near it, for fields of 24 and 32 units
 _AT_ONCE = 16  # fields, or more where there are more threads, that are fitted before any is written
-_UNROLLED = 4  # widths are padded to a multiple of this
 _ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2}
 _OUTPUTS = {"tanh": 0, "sigmoid": 1, "none": 2}
 _LOSSES = {"l1": 0, "mse": 1}
@@ -39,46 +55,40 @@ _PROGRESS = np.dtype(  # of one field's fit
 )
 
 
-@numba.njit(inline="always", **MATH)
-def _exp(t):
-    """Exponential of t <= 0; relative error below 4e-7."""
-    t = max(t, _F(-87))
-    k = np.floor(t * _F(1.44269504) + _F(0.5))
-    r = (t - k * _F(0.693359375)) + k * _F(2.12194440e-4)  # ln 2 in two parts
-    y = _F(1 / 24) + r * (_F(1 / 120) + r * _F(1 / 720))
-    y = _F(1) + r * (_F(1) + r * (_F(0.5) + r * (_F(1 / 6) + r * y)))
-    return y * np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
+@numba.njit(**MATH)
+def _aligned(n):
+    """Zeros float32 [n] that begin where a vector register's line of memory does."""
+    numbers = np.zeros(n + 16, np.float32)
+    skipped = (-numbers.ctypes.data // 4) % 16
+    return numbers[skipped : skipped + n]
 
 
-@numba.njit(inline="always", **MATH)
-def _sigmoid(x):
-    e = _exp(-abs(x))
-    return _F(1) / (_F(1) + e) if x > 0 else e / (_F(1) + e)
+@numba.njit(**MATH)
+def _workspace(about, in_dim, learns):
+    """Memory for one field's block of points: what `_gradient` and `_values` write.
+
+    What lies beyond a field's own widths stays zero. Without `learns` the passes backward have no
+    memory.
+    """
+    padded = about[1]
+    layers, most, n = len(padded) - 1, padded.max(), BLOCK
+    back = layers if learns else 1
+    panels = _aligned(2 * layers * most * most).reshape(2, layers, most * most)
+    totals = _aligned(back * most * most).reshape(back, most * most)
+    biases = _aligned(2 * layers * most).reshape(2, layers, most)
+    values = _aligned(layers * most * n).reshape(layers, most, n)
+    slopes = _aligned(back * most * n).reshape(back, most, n)
+    arriving = _aligned(back * most * n).reshape(back, most, n)
+    points = _aligned((in_dim + 2) * n).reshape(in_dim + 2, n)
+    return panels, totals, biases, values, slopes, arriving, points
 
 
-@numba.njit(inline="always", **MATH)
-def _sine_cosine(x):
-    """Sine and cosine; absolute error below 1e-6 for |x| < 2000."""
-    k = np.floor(x * _F(0.63661977) + _F(0.5))  # quarter turns
-    r = ((x - k * _F(1.5703125)) - k * _F(4.837512969970703e-4)) - k * _F(7.549789948768648e-8)
-    q = r * r
-    s = r * (_F(1) + q * (_F(-1 / 6) + q * (_F(1 / 120) + q * _F(-1 / 5040))))
-    c = _F(1) + q * (_F(-0.5) + q * (_F(1 / 24) + q * (_F(-1 / 720) + q * _F(1 / 40320))))
-    turns = np.int32(k) & np.int32(3)
-    sine = c if turns & 1 else s
-    cosine = s if turns & 1 else c
-    sine = -sine if turns & 2 else sine
-    cosine = -cosine if (turns + 1) & 2 else cosine
-    return sine, cosine
-
-
-# Regrouped, the three parts of a quarter turn would become one rounded number.
-@numba.njit(**{**MATH, "fastmath": {"contract", "nsz"}})
+@numba.njit(**MATH)
 def _encode(points, columns, m, encoding):
     """columns[:, :m] = the encoding of points [in_dim, m], which a mirror folds; see
-    `nefgpt.stacked.encode`."""
-    octaves, include_input, frequency, mirror = encoding
-    in_dim, row = len(points), 0
+    `nefgpt.stacked.encode`. Rows hold `BLOCK` numbers, m is a multiple of LANES."""
+    octaves, include_input, frequency, mirror, in_dim = encoding
+    row = 0
     if mirror >= 0:
         for p in range(m):
             points[mirror, p] = abs(points[mirror, p])
@@ -90,183 +100,140 @@ def _encode(points, columns, m, encoding):
     factor = _F(frequency)
     for _ in range(octaves):
         for d in range(in_dim):
-            for p in range(m):
-                sine, cosine = _sine_cosine(points[d, p] * factor)
-                columns[row + d, p] = sine
-                columns[row + in_dim + d, p] = cosine
+            for p in range(0, m, LANES):
+                sine_cosine(points, d, p, factor, columns, row + d, row + in_dim + d)
         row += 2 * in_dim
         factor *= _F(2)
-
-
-@numba.njit(**MATH)
-def _affine(weight, bias, inputs, outputs, n_out, n_in, m):
-    """outputs[:, :m] = weight @ inputs[:, :m] + bias, four rows and four columns at a time."""
-    for j in range(0, n_out, 4):
-        for p in range(m):
-            outputs[j, p] = bias[j]
-            outputs[j + 1, p] = bias[j + 1]
-            outputs[j + 2, p] = bias[j + 2]
-            outputs[j + 3, p] = bias[j + 3]
-        for i in range(0, n_in, 4):
-            a0, a1, a2, a3 = weight[j, i], weight[j, i + 1], weight[j, i + 2], weight[j, i + 3]
-            b0, b1 = weight[j + 1, i], weight[j + 1, i + 1]
-            b2, b3 = weight[j + 1, i + 2], weight[j + 1, i + 3]
-            c0, c1 = weight[j + 2, i], weight[j + 2, i + 1]
-            c2, c3 = weight[j + 2, i + 2], weight[j + 2, i + 3]
-            d0, d1 = weight[j + 3, i], weight[j + 3, i + 1]
-            d2, d3 = weight[j + 3, i + 2], weight[j + 3, i + 3]
-            for p in range(m):
-                x0, x1, x2, x3 = inputs[i, p], inputs[i + 1, p], inputs[i + 2, p], inputs[i + 3, p]
-                outputs[j, p] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-                outputs[j + 1, p] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-                outputs[j + 2, p] += c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-                outputs[j + 3, p] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
-
-
-@numba.njit(**MATH)
-def _outer(left, right, total, n_left, n_right, m):
-    """total += left[:, :m] @ right[:, :m].T, sixteen sums at a time."""
-    for j in range(0, n_left, 4):
-        for i in range(0, n_right, 4):
-            a0, a1, a2, a3 = _F(0), _F(0), _F(0), _F(0)
-            b0, b1, b2, b3 = _F(0), _F(0), _F(0), _F(0)
-            c0, c1, c2, c3 = _F(0), _F(0), _F(0), _F(0)
-            d0, d1, d2, d3 = _F(0), _F(0), _F(0), _F(0)
-            for p in range(m):
-                x0, x1, x2, x3 = right[i, p], right[i + 1, p], right[i + 2, p], right[i + 3, p]
-                a, b, c, d = left[j, p], left[j + 1, p], left[j + 2, p], left[j + 3, p]
-                a0 += a * x0
-                a1 += a * x1
-                a2 += a * x2
-                a3 += a * x3
-                b0 += b * x0
-                b1 += b * x1
-                b2 += b * x2
-                b3 += b * x3
-                c0 += c * x0
-                c1 += c * x1
-                c2 += c * x2
-                c3 += c * x3
-                d0 += d * x0
-                d1 += d * x1
-                d2 += d * x2
-                d3 += d * x3
-            for row, sums in enumerate(
-                ((a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3))
-            ):
-                for column in range(4):
-                    total[j + row, i + column] += sums[column]
 
 
 @numba.njit(**MATH)
 def _activate(values, slopes, n, m, activation):
     """Replace values[:n, :m] by the activation there; `slopes` gets its derivative."""
     for j in range(n):
-        if activation == 0:  # the normal integral by Abramowitz and Stegun (1964), 7.1.26
-            for p in range(m):
-                x = values[j, p]
-                z = abs(x) * _F(0.70710678)
-                e = _exp(-z * z)
-                t = _F(1) / (_F(1) + _F(0.3275911) * z)
-                tail = t * (_F(1.421413741) + t * (_F(-1.453152027) + t * _F(1.061405429)))
-                tail = _F(0.5) * e * t * (_F(0.254829592) + t * (_F(-0.284496736) + tail))
-                integral = tail if x < 0 else _F(1) - tail
-                values[j, p] = x * integral
-                slopes[j, p] = integral + x * e * _F(0.39894228)
+        if activation == 0:
+            for p in range(0, m, LANES):
+                gelu(values, j, p, slopes)
         elif activation == 1:
-            for p in range(m):
-                x = values[j, p]
-                # A comparison would turn NaN into zero.
-                values[j, p] = (x + abs(x)) * _F(0.5)
-                slopes[j, p] = _F(1) if x > 0 else _F(0)
+            for p in range(0, m, LANES):
+                relu(values, j, p, slopes)
         else:
-            for p in range(m):
-                x = values[j, p]
-                s = _sigmoid(x)
-                values[j, p] = x * s
-                slopes[j, p] = s * (_F(1) + x * (_F(1) - s))
+            for p in range(0, m, LANES):
+                silu(values, j, p, slopes)
 
 
 @numba.njit(**MATH)
-def _output(weight, bias, inputs, values, n_in, m, output):
+def _activate_only(values, n, m, activation):
+    """Replace values[:n, :m] by the activation there."""
+    for j in range(n):
+        if activation == 0:
+            for p in range(0, m, LANES):
+                gelu_only(values, j, p)
+        elif activation == 1:
+            for p in range(0, m, LANES):
+                relu_only(values, j, p)
+        else:
+            for p in range(0, m, LANES):
+                silu_only(values, j, p)
+
+
+@numba.njit(**MATH)
+def _output(weights, bias, inputs, values, n_in, m, output):
     """values[:m] = the output unit's value."""
-    for p in range(m):
-        values[p] = bias
-    for i in range(n_in):
-        w = weight[i]
-        for p in range(m):
-            values[p] += w * inputs[i, p]
+    for p in range(0, m, STEP):
+        weighted(weights, 0, n_in, inputs, p, bias, values)
     if output == 0:
-        for p in range(m):
-            e = _exp(_F(-2) * abs(values[p]))
-            size = (_F(1) - e) / (_F(1) + e)
-            values[p] = -size if values[p] < 0 else size
+        for p in range(0, m, LANES):
+            tanh(values, p)
     elif output == 1:
-        for p in range(m):
-            values[p] = _sigmoid(values[p])
+        for p in range(0, m, LANES):
+            sigmoid(values, p)
 
 
 @numba.njit(**MATH)
-def _unpack(flat, widths, output_bias, weight, turned, bias):
-    """Fill padded weight matrices [L, M, M], their transposes and biases [L, M] from flat [W]."""
-    at = 0
-    last = len(widths) - 2
+def _unpack(flat, about, panels, biases):
+    """Lay out flat [W] as `affine` and `backward` read it: panels of ROWS rows, column by column.
+
+    panels[0] has the weights, panels[1] their transposes; the output's weights are one row.
+    """
+    widths, _, _, codes = about
+    at, last, output_bias = 0, len(widths) - 2, codes[3]
+    for layer in range(last):
+        n_in, n_out = widths[layer], widths[layer + 1]
+        for j in range(n_out):
+            start, place = j // ROWS * ROWS * n_in, j % ROWS
+            for i in range(n_in):
+                panels[0, layer, start + i * ROWS + place] = flat[at]
+                panels[1, layer, i // ROWS * ROWS * n_out + j * ROWS + i % ROWS] = flat[at]
+                at += 1
+        for j in range(n_out):
+            biases[layer, j] = flat[at]
+            at += 1
+    for i in range(widths[last]):
+        panels[0, last, i] = flat[at]
+        at += 1
+    biases[last, 0] = flat[at] if output_bias else _F(0)
+
+
+@numba.njit(**MATH)
+def _pack(totals, biases, about, flat):
+    """Flat gradient [W] from its matrices, whose rows are padded, and biases."""
+    widths, padded, _, codes = about
+    at, last, output_bias = 0, len(widths) - 2, codes[3]
     for layer in range(last + 1):
         for j in range(widths[layer + 1]):
             for i in range(widths[layer]):
-                weight[layer, j, i] = flat[at]
-                turned[layer, i, j] = flat[at]
+                flat[at] = totals[layer, j * padded[layer] + i]
                 at += 1
         if layer < last or output_bias:
             for j in range(widths[layer + 1]):
-                bias[layer, j] = flat[at]
+                flat[at] = biases[layer, j]
                 at += 1
 
 
 @numba.njit(**MATH)
-def _pack(weight, bias, widths, output_bias, flat):
-    """Inverse of `_unpack`."""
-    at = 0
-    last = len(widths) - 2
-    for layer in range(last + 1):
-        for j in range(widths[layer + 1]):
-            for i in range(widths[layer]):
-                flat[at] = weight[layer, j, i]
-                at += 1
-        if layer < last or output_bias:
-            for j in range(widths[layer + 1]):
-                flat[at] = bias[layer, j]
-                at += 1
+def _layer(panel, bias, inputs, outputs, n_out, n_in, m):
+    """outputs[:n_out, :m] = the panel's matrix @ inputs[:n_in, :m] + bias."""
+    for p in range(0, m, STEP):
+        for j in range(0, n_out, ROWS):
+            affine(panel, j * n_in, n_in, inputs, p, bias, outputs, j)
 
 
 @numba.njit(**MATH)
-def _gradient(flat, points, target, chosen, about, gradient):
+def _place(points, chosen, start, m, coordinates):
+    """Copy m points [N, in_dim] to columns; how many columns are to be computed with them."""
+    for p in range(m):
+        point = chosen[start + p]
+        for d in range(points.shape[1]):
+            coordinates[d, p] = points[point, d]
+    whole = -(-m // STEP) * STEP
+    for d in range(points.shape[1]):
+        coordinates[d, m:whole] = 0
+    return whole
+
+
+@numba.njit(**MATH)
+def _gradient(flat, points, target, chosen, about, work, gradient):
     """Mean loss of one field at the chosen points; `gradient` [W] gets its gradient."""
     widths, padded, encoding, codes = about
-    activation, output, loss_kind, output_bias = codes
-    last, n, most = len(widths) - 2, len(chosen), padded.max()
-    weight = np.zeros((last + 1, most, most), np.float32)
-    turned, total = np.zeros_like(weight), np.zeros_like(weight)
-    bias = np.zeros((last + 1, most), np.float32)
-    bias_total, no_bias = np.zeros_like(bias), np.zeros(most, np.float32)
-    values = np.zeros((last + 1, most, _BLOCK), np.float32)
-    slopes, back = np.zeros_like(values), np.zeros_like(values)
-    coordinates = np.zeros((points.shape[1], _BLOCK), np.float32)
-    out, wanted = np.zeros(_BLOCK, np.float32), np.zeros(_BLOCK, np.float32)
-    _unpack(flat, widths, output_bias, weight, turned, bias)
+    activation, output, loss_kind, _ = codes
+    panels, totals, (biases, bias_totals), values, slopes, back, scratch = work
+    last, n = len(widths) - 2, len(chosen)
+    coordinates, out, wanted = scratch[:-2], scratch[-2], scratch[-1]
+    totals[:] = 0
+    bias_totals[:] = 0
+    _unpack(flat, about, panels, biases)
     loss = 0.0
-    for start in range(0, n, _BLOCK):
-        m = min(_BLOCK, n - start)
+    for start in range(0, n, BLOCK):
+        m = min(BLOCK, n - start)
+        whole = _place(points, chosen, start, m, coordinates)
         for p in range(m):
-            point = chosen[start + p]
-            wanted[p] = target[point]
-            for d in range(points.shape[1]):
-                coordinates[d, p] = points[point, d]
-        _encode(coordinates, values[0], m, encoding)
+            wanted[p] = target[chosen[start + p]]
+        _encode(coordinates, values[0], whole, encoding)
         for i in range(last):
-            _affine(weight[i], bias[i], values[i], values[i + 1], padded[i + 1], padded[i], m)
-            _activate(values[i + 1], slopes[i], padded[i + 1], m, activation)
-        _output(weight[last, 0], bias[last, 0], values[last], out, widths[last], m, output)
+            sizes = padded[i + 1], widths[i], whole
+            _layer(panels[0, i], biases[i], values[i], values[i + 1], *sizes)
+            _activate(values[i + 1], slopes[i], padded[i + 1], whole, activation)
+        _output(panels[0, last], biases[last], values[last], out, widths[last], whole, output)
         block = _F(0)
         for p in range(m):
             y = out[p]
@@ -285,31 +252,35 @@ def _gradient(flat, points, target, chosen, about, gradient):
                 block += error * error
                 out[p] = _F(2) * error * slope / _F(n)
         loss += block
+        out[m:whole] = 0
         top = back[last]
         for i in range(widths[last]):
-            w, summed = weight[last, 0, i], _F(0)
-            for p in range(m):
+            w, summed = panels[0, last, i], _F(0)
+            for p in range(whole):
                 summed += out[p] * values[last, i, p]
                 top[i, p] = out[p] * w * slopes[last - 1, i, p]
-            total[last, 0, i] += summed
+            totals[last, i] += summed
         summed = _F(0)
-        for p in range(m):
+        for p in range(whole):
             summed += out[p]
-        bias_total[last, 0] += summed
+        bias_totals[last, 0] += summed
         for i in range(last - 1, -1, -1):
             arriving = back[i + 1]
-            _outer(arriving, values[i], total[i], padded[i + 1], padded[i], m)
+            for j in range(0, padded[i + 1], LEFT):
+                for k in range(0, padded[i], RIGHT):
+                    outer(arriving, j, values[i], k, whole, totals[i], 0, padded[i])
             for j in range(widths[i + 1]):
                 summed = _F(0)
-                for p in range(m):
+                for p in range(whole):
                     summed += arriving[j, p]
-                bias_total[i, j] += summed
+                bias_totals[i, j] += summed
             if i:
-                _affine(turned[i], no_bias, arriving, back[i], padded[i], padded[i + 1], m)
-                for j in range(widths[i]):
-                    for p in range(m):
-                        back[i, j, p] *= slopes[i - 1, j, p]
-    _pack(total, bias_total, widths, output_bias, gradient)
+                n_in = widths[i + 1]
+                for p in range(0, whole, STEP):
+                    for j in range(0, padded[i], ROWS):
+                        matrix = panels[1, i], j * n_in, n_in
+                        backward(*matrix, arriving, p, slopes[i - 1], back[i], j)
+    _pack(totals, bias_totals, about, gradient)
     return loss / n
 
 
@@ -326,10 +297,10 @@ def _mix(free, anchor, basis, flat):
 
 
 @numba.njit(**MATH)
-def _slope(free, anchor, basis, points, target, chosen, about, flat, inner, gradient):
+def _slope(free, anchor, basis, points, target, chosen, about, work, flat, inner, gradient):
     """Loss of one field; `gradient` gets that of `free`, `inner` that of the weights `flat`."""
     _mix(free, anchor, basis, flat)
-    loss = _gradient(flat, points, target, chosen, about, inner)
+    loss = _gradient(flat, points, target, chosen, about, work, inner)
     if len(basis) == 0:
         gradient[:] = inner
     for k in range(len(basis)):
@@ -344,9 +315,11 @@ def _slope(free, anchor, basis, points, target, chosen, about, flat, inner, grad
 def _each(free, anchor, basis, points, target, rows, chosen, about, losses, gradient):
     """Losses and gradients of F fields; see `gradients`."""
     flat, inner = np.empty_like(anchor), np.empty_like(anchor)
+    work, mode = _workspace(about, points.shape[2], True), flush_subnormals()
     for f in range(len(free)):
         signal = points[rows[f]], target[rows[f]], chosen
-        losses[f] = _slope(free[f], anchor, basis, *signal, about, flat, inner, gradient[f])
+        losses[f] = _slope(free[f], anchor, basis, *signal, about, work, flat, inner, gradient[f])
+    restore_mode(mode)
 
 
 @compiled
@@ -364,12 +337,13 @@ def _advance(rows, points, target, chosen, factors, fixed, about, rule, moments,
     anchor, basis, origin = fixed
     pull, decay, plateau, least_rate = rule
     flat, inner, gradient = np.empty_like(anchor), np.empty_like(anchor), np.empty_like(origin)
+    work, mode = _workspace(about, points.shape[2], True), flush_subnormals()
     for f in rows:
         own, state = progress[f], moments[f]
         free, mean, square, average = state[0], state[1], state[2], state[3]
         for s in range(len(chosen)):
             signal = points[f], target[f], chosen[s]
-            loss = _slope(free, anchor, basis, *signal, about, flat, inner, gradient)
+            loss = _slope(free, anchor, basis, *signal, about, work, flat, inner, gradient)
             total = loss
             for i in range(len(free)):
                 gradient[i] += _F(2 * pull) * (free[i] - origin[i])
@@ -403,38 +377,30 @@ def _advance(rows, points, target, chosen, factors, fixed, about, rule, moments,
             if own.done:
                 break
         _mix(average if decay else free, anchor, basis, weights[f])
+    restore_mode(mode)
 
 
 @compiled
 def _values(flat, points, about, result):
     """Values of one field; see `values`."""
     widths, padded, encoding, codes = about
-    activation, output, _, output_bias = codes
-    last, n, most = len(widths) - 2, len(points), padded.max()
-    weight = np.zeros((last + 1, most, most), np.float32)
-    turned, bias = np.zeros_like(weight), np.zeros((last + 1, most), np.float32)
-    rows = np.zeros((last + 1, most, _BLOCK), np.float32)
-    slopes, out = np.zeros((most, _BLOCK), np.float32), np.zeros(_BLOCK, np.float32)
-    coordinates = np.zeros((points.shape[1], _BLOCK), np.float32)
-    _unpack(flat, widths, output_bias, weight, turned, bias)
-    for start in range(0, n, _BLOCK):
-        m = min(_BLOCK, n - start)
-        for p in range(m):
-            for d in range(points.shape[1]):
-                coordinates[d, p] = points[start + p, d]
-        _encode(coordinates, rows[0], m, encoding)
+    activation, output, _, _ = codes
+    last, n, order = len(widths) - 2, len(points), np.arange(BLOCK)
+    work, mode = _workspace(about, points.shape[1], False), flush_subnormals()
+    panels, _, (biases, _), rows, _, _, scratch = work
+    coordinates, out = scratch[:-2], scratch[-2]
+    _unpack(flat, about, panels, biases)
+    for start in range(0, n, BLOCK):
+        m = min(BLOCK, n - start)
+        whole = _place(points[start:], order, 0, m, coordinates)
+        _encode(coordinates, rows[0], whole, encoding)
         for i in range(last):
-            _affine(weight[i], bias[i], rows[i], rows[i + 1], padded[i + 1], padded[i], m)
-            _activate(rows[i + 1], slopes, padded[i + 1], m, activation)
-        _output(weight[last, 0], bias[last, 0], rows[last], out, widths[last], m, output)
-        for p in range(m):
-            result[start + p] = out[p]
-
-
-def threads() -> int:
-    """Threads to compute with: as many as OpenMP is told to use (Snakemake does), or one a core."""
-    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return max(int(told), 1) if told.isdecimal() else numba.config.NUMBA_NUM_THREADS
+            sizes = padded[i + 1], widths[i], whole
+            _layer(panels[0, i], biases[i], rows[i], rows[i + 1], *sizes)
+            _activate_only(rows[i + 1], padded[i + 1], whole, activation)
+        _output(panels[0, last], biases[last], rows[last], out, widths[last], whole, output)
+        result[start : start + m] = out[:m]
+    restore_mode(mode)
 
 
 def at_once(spec: FieldSpec, settings: dict) -> int:
@@ -442,29 +408,12 @@ def at_once(spec: FieldSpec, settings: dict) -> int:
     return max(_AT_ONCE, threads())
 
 
-@functools.cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    """Threads beside the one that calls; to start them takes longer than a small step."""
-    return ThreadPoolExecutor(count - 1)
-
-
-def _in_threads(work: Callable[[slice], None], n: int, most: int) -> None:
-    """Share `n` rows among at most so many threads."""
-    count = min(most, n)
-    cuts = np.linspace(0, n, count + 1).astype(int)
-    mine, *others = map(slice, cuts[:-1], cuts[1:])
-    waiting = [_pool(most).submit(work, part) for part in others]
-    work(mine)
-    for future in waiting:
-        future.result()
-
-
 def _about(spec: FieldSpec, loss: str = "l1") -> tuple:
     """A specification as the compiled functions take it."""
     widths = np.array([spec.n_inputs, *spec.hidden, 1])
-    padded = -(-widths // _UNROLLED) * _UNROLLED
+    padded = -(-widths // ROWS) * ROWS
     mirror = -1 if spec.mirror is None else spec.mirror
-    encoding = (spec.octaves, spec.include_input, spec.frequency, mirror)
+    encoding = (spec.octaves, spec.include_input, spec.frequency, mirror, spec.in_dim)
     activation, output = _ACTIVATIONS[spec.activation], _OUTPUTS[spec.output_activation]
     return widths, padded, encoding, (activation, output, _LOSSES[loss], spec.output_bias)
 
@@ -505,7 +454,7 @@ def gradients(
         fields = free[part], anchor, basis, points, target, rows[part], chosen
         _each(*fields, about, losses[part], gradient[part])
 
-    _in_threads(some, len(free), threads())
+    in_threads(some, len(free))
     return losses, gradient
 
 
@@ -561,7 +510,7 @@ class Fit:
             signals = *self.signals, chosen, factors
             _advance(rows[part], *signals, self.fixed, self.about, self.rule, *state)
 
-        _in_threads(some, len(rows), threads())
+        in_threads(some, len(rows))
         return not self.progress["done"].all()
 
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -572,5 +521,5 @@ class Fit:
 def values(spec: FieldSpec, weights: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Values float32 [N] of one field [W] at points float32 [N, in_dim] in field coordinates."""
     result, about = np.empty(len(points), np.float32), _about(spec)
-    _in_threads(lambda p: _values(weights, points[p], about, result[p]), len(points), threads())
+    in_threads(lambda p: _values(weights, points[p], about, result[p]), len(points))
     return result

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nefgpt import fused
+from nefgpt.compiled import threads
 from nefgpt.field import FieldSpec, random_weights
 from nefgpt.stacked import batched, evaluate
+from nefgpt.vectors import BLOCK
 
 SPECS = st.builds(
     FieldSpec,
@@ -77,9 +79,9 @@ def test_gradients_of_coefficients_are_torchs():
 
 @pytest.mark.parametrize("frequency", [1.0, 6.283, 12.566])
 def test_encoding_is_exact_at_ten_octaves(frequency):
-    points = torch.rand(3, 200, generator=torch.Generator().manual_seed(0)) - 0.5
-    columns = np.zeros((63, 200), np.float32)
-    fused._encode(points.numpy(), columns, 200, (10, True, frequency, -1))
+    points = torch.rand(3, BLOCK, generator=torch.Generator().manual_seed(0)) - 0.5
+    columns = np.zeros((63, BLOCK), np.float32)
+    fused._encode(points.numpy(), columns, BLOCK, (10, True, frequency, -1, 3))
     np.testing.assert_array_equal(columns[:3], points)
     angles = (points.numpy() * np.float32(frequency)).astype(float)
     for octave in range(10):
@@ -95,8 +97,8 @@ def test_neighbours_and_threads_change_no_bit(monkeypatch):
     weights, points, target, chosen = problem(spec, 5, 300)
     together = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")
     field = fused.values(spec, weights[0].numpy(), points[0].numpy())
-    for threads in (2, 3, 8):
-        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    for count in (2, 3, 8):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(count))
         again = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")
         assert all(torch.equal(a, b) for a, b in zip(together, again, strict=True))
         found = fused.values(spec, weights[0].numpy(), points[0].numpy())
@@ -115,12 +117,12 @@ def test_neighbours_and_threads_change_no_bit(monkeypatch):
         assert torch.equal(alone[0][0], together[0][i]) and torch.equal(alone[1][0], together[1][i])
 
 
-@pytest.mark.parametrize(("told", "threads"), [("3", 3), (" 2,1", 2), ("0", 1)])
-def test_openmps_number_of_threads_is_ours(told, threads, monkeypatch):
+@pytest.mark.parametrize(("told", "expected"), [("3", 3), (" 2,1", 2), ("0", 1)])
+def test_openmps_number_of_threads_is_ours(told, expected, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", told)
-    assert fused.threads() == threads
+    assert threads() == expected
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert fused.threads() >= 1
+    assert threads() >= 1
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])
