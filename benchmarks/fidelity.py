@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from nefgpt import cli, meshes, metrics, procedural, render, sdf, shapes, stacked  # noqa: E402
+from nefgpt.chamfer import both_nearest, chamfer_matrix, within  # noqa: E402
 from nefgpt.config import Sdf  # noqa: E402
 from nefgpt.dataset import SUFFIXES, hash_unit, safe_id  # noqa: E402
 from nefgpt.errors import InputError  # noqa: E402
@@ -38,6 +39,7 @@ from nefgpt.field import FieldSpec, random_weights  # noqa: E402
 from nefgpt.fit import fit_fields, training_points  # noqa: E402
 from nefgpt.gpu import device  # noqa: E402
 from nefgpt.io import load_signal, stable_seed  # noqa: E402
+from nefgpt.surface import Surface, surface  # noqa: E402
 from nefgpt.tokenizer import fit_tokenizer  # noqa: E402
 from nefgpt.weights import read_fields, write_fields  # noqa: E402
 
@@ -162,7 +164,7 @@ class Data:
 
     ids: list[str]
     signals: list[dict]
-    surfaces: list[shapes.Surface]
+    surfaces: list[Surface]
     dense: list[np.ndarray]
     thin: list[np.ndarray]
     reference: np.ndarray
@@ -207,9 +209,9 @@ def prepare(kind: str, real: Path | None, folder: Path, n: int, n_points: int) -
         raise InputError(f"{kind}: {2 * n} usable meshes are needed, {len(usable)} were found")
     names = list(usable)
     clouds = np.stack([shapes.real(usable[name][1]) for name in names])
-    typical = int(metrics.chamfer_matrix(clouds[:n]).sum(axis=1).argmin())
+    typical = int(chamfer_matrix(clouds[:n]).sum(axis=1).argmin())
     ids = [names[typical], *(name for name in names[:n] if name != names[typical])]
-    data = Data(ids, [], [], [], [], clouds[n:], metrics.chamfer_matrix(clouds[n:]))
+    data = Data(ids, [], [], [], [], clouds[n:], chamfer_matrix(clouds[n:]))
     for name in ids:
         path, signal = usable[name]
         mesh = meshes.load_mesh(path)
@@ -218,24 +220,24 @@ def prepare(kind: str, real: Path | None, folder: Path, n: int, n_points: int) -
         points, faces = trimesh.sample.sample_surface(mesh, N_DENSE, seed=SEED)
         few, normals = points[:N_THIN], mesh.face_normals[faces[:N_THIN]]
         data.signals.append(signal)
-        data.surfaces.append(shapes.Surface(vertices, np.asarray(mesh.faces), mesh.body_count))
+        data.surfaces.append(Surface(vertices, np.asarray(mesh.faces), mesh.body_count))
         data.dense.append(points.astype(np.float32))
         data.thin.append(few[sdf.on_thin_part(mesh, few, normals)].astype(np.float32))
     log.info("%s: %.1f %% thin", kind, 100 * np.mean([len(k) / N_THIN for k in data.thin]))
     return data
 
 
-def compare(found: shapes.Surface, data: Data, i: int) -> dict:
+def compare(found: Surface, data: Data, i: int) -> dict:
     """One surface against the mesh of shape `i`."""
     row = shapes.closeness(found, data.dense[i]) | {"components": found.n_components}
     row["thin"] = float("nan")
     if len(data.thin[i]):
         points = found.sample(N_DENSE, SEED + 1) if found.valid else None
-        row["thin"] = metrics.within(data.thin[i], points) if found.valid else 0.0
+        row["thin"] = within(both_nearest(data.thin[i], points)[0]) if found.valid else 0.0
     return row
 
 
-def summary(rows: list[dict], surfaces: list[shapes.Surface], data: Data) -> dict:
+def summary(rows: list[dict], surfaces: list[Surface], data: Data) -> dict:
     """Medians of the rows (the mean of thin parts' share), and the surfaces as samples."""
     row = {
         name: float((np.nanmean if name == "thin" else np.nanmedian)([r[name] for r in rows]))
@@ -328,7 +330,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
         ]
         seconds = (time.process_time() - began) / len(points)
     weights, losses, failed, _ = (np.concatenate(parts) for parts in zip(*packs, strict=True))
-    surfaces = [shapes.surface(spec, field, **extract) for field in weights]
+    surfaces = [surface(spec, field, **extract) for field in weights]
     rows = [
         {"loss": float(losses[i])}
         | shapes.overlap(spec, weights[i], data.signals[i])
@@ -346,7 +348,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
     for i in range(min(args.quantised, len(weights))):
         field = tokenizer.decode(tokenizer.encode(weights[i : i + 1]))[0]
         new = shapes.overlap(spec, field, data.signals[i])
-        new |= shapes.closeness(shapes.surface(spec, field, **extract), data.dense[i])
+        new |= shapes.closeness(surface(spec, field, **extract), data.dense[i])
         lost.append({k: new[k] - rows[i][k] for k in ("iou", "chamfer", "f_score")})
     row = summary(rows, surfaces, data)
     row |= {f"quantised_{k}": float(np.nanmedian([r[k] for r in lost])) for k in lost[0]}
@@ -390,7 +392,7 @@ def picture(data: Data, names: list[str], ids: list[str], kept: Path, args) -> F
         fields, extract = read_fields(kept / f"{name}.parquet"), variant(name, args)[2]
         extract |= {"min_component": MIN_COMPONENT}
         chosen = [fields.weights[fields.shape_ids.index(shape_id)] for shape_id in ids]
-        rows[name] = [shapes.surface(fields.spec, weights, **extract) for weights in chosen]
+        rows[name] = [surface(fields.spec, weights, **extract) for weights in chosen]
     every = [(found.vertices, found.faces) for row in rows.values() for found in row]
     half = render.common_half_extent(every)
     figure = Figure(figsize=(1.9 * len(ids) + 0.3, 1.35 * len(rows)), layout="constrained")

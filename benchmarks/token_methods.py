@@ -17,11 +17,11 @@ import torch
 
 from nefgpt import procedural
 from nefgpt.align import align
+from nefgpt.chamfer import chamfer_matrix
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, random_weights
 from nefgpt.fit import cosine, draw_points, fit_fields, training_points
 from nefgpt.io import atomic_path, load_signal, stable_seed
-from nefgpt.metrics import chamfer_matrix
 from nefgpt.sdf import prepare
 from nefgpt.shapes import real
 from nefgpt.stacked import evaluate

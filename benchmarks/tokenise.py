@@ -29,7 +29,7 @@ from nefgpt import cli, config, fused  # noqa: E402
 from nefgpt.align import align  # noqa: E402
 from nefgpt.errors import InputError  # noqa: E402
 from nefgpt.field import FieldSpec  # noqa: E402
-from nefgpt.metrics import iou  # noqa: E402
+from nefgpt.shapes import iou  # noqa: E402
 
 log = logging.getLogger(__name__)
 

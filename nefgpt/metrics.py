@@ -1,105 +1,22 @@
-"""Distances between shapes, and the set metrics built on them.
+"""Metrics of sets of shapes or images, from the distances between their members.
 
 MMD and COV after Achlioptas et al. (2018), 1-NNA after Yang et al. (PointFlow, 2019), as
 DESIGN.md section 3 defines them.
 """
 
 import argparse
-import functools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nefgpt import cli, signals
-from nefgpt.compiled import compiled
+from nefgpt.chamfer import chamfer_matrix
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, read_clouds, read_table, stable_seed, write_text
 
-_FAR = np.float32(3e38)
 NEIGHBOURS = 3  # nearest training signals kept of every sample
-
-
-def chamfer(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean squared nearest distance from `a` [N, d] to `b` [M, d], d <= 3, plus the reverse."""
-    return float(_chamfers(_columns(a[None])[0], _columns(b[None]))[0])
-
-
-def _columns(clouds: np.ndarray) -> np.ndarray:
-    """Clouds [n, P, d] as float32 [n, 3, P], missing coordinates zero."""
-    result = np.zeros((len(clouds), 3, clouds.shape[1]), np.float32)
-    result[:, : clouds.shape[2]] = clouds.transpose(0, 2, 1)
-    return result
-
-
-# No sum is regrouped here, so that both directions of a pair agree to the last bit.
-_exactly = functools.partial(compiled, fastmath={"nnan", "nsz"})
-
-
-@_exactly
-def _nearest(a, b, nearest):
-    """Squared distance of every point of `b` [3, M] to the nearest of `a` [3, N], both finite.
-
-    All distances, four points of `a` at a time: with vector registers that is faster than a
-    search in trees for clouds of this size.
-    """
-    n = a.shape[1]
-    nearest[:] = _FAR
-    for p in range(0, n, 4):
-        # The last point once more, where their number is no multiple of four.
-        p1, p2, p3 = min(p + 1, n - 1), min(p + 2, n - 1), min(p + 3, n - 1)
-        x0, y0, z0 = a[0, p], a[1, p], a[2, p]
-        x1, y1, z1 = a[0, p1], a[1, p1], a[2, p1]
-        x2, y2, z2 = a[0, p2], a[1, p2], a[2, p2]
-        x3, y3, z3 = a[0, p3], a[1, p3], a[2, p3]
-        for q in range(b.shape[1]):
-            u, v, w = b[0, q], b[1, q], b[2, q]
-            d0 = (u - x0) * (u - x0) + (v - y0) * (v - y0) + (w - z0) * (w - z0)
-            d1 = (u - x1) * (u - x1) + (v - y1) * (v - y1) + (w - z1) * (w - z1)
-            d2 = (u - x2) * (u - x2) + (v - y2) * (v - y2) + (w - z2) * (w - z2)
-            d3 = (u - x3) * (u - x3) + (v - y3) * (v - y3) + (w - z3) * (w - z3)
-            nearest[q] = min(nearest[q], min(min(d0, d1), min(d2, d3)))
-
-
-@_exactly
-def _chamfers(a, b):
-    """Chamfer distances of one cloud [3, N] to each of [n, 3, M]."""
-    result = np.empty(len(b))
-    forward, backward = np.empty(a.shape[1], np.float32), np.empty(b.shape[2], np.float32)
-    for j in range(len(b)):
-        _nearest(b[j], a, forward)
-        _nearest(a, b[j], backward)
-        result[j] = forward.astype(np.float64).mean() + backward.astype(np.float64).mean()
-    return result
-
-
-def chamfer_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """All pairs of Chamfer distances.
-
-    Parameters
-    ----------
-    a, b : float32 [n, P, d] and [m, P, d], d <= 3; `b` None compares `a` with itself. A cloud of
-        NaN (a sample without a surface) is infinitely far from everything.
-
-    Returns
-    -------
-    float64 [n, m]
-    """
-    columns = _columns(a)
-    others = columns if b is None else _columns(b)
-    result = np.empty((len(a), len(others)))
-    for i in tqdm(range(len(a)), desc="chamfer", unit="cloud", mininterval=1):
-        first = i if b is None else 0
-        result[i, first:] = _chamfers(columns[i], others[first:])
-        if b is None:
-            result[i:, i] = result[i, i:]
-    result[~np.isfinite(columns).all(axis=(1, 2))] = np.inf
-    result[:, ~np.isfinite(others).all(axis=(1, 2))] = np.inf
-    if b is None:
-        np.fill_diagonal(result, 0.0)
-    return result
 
 
 def mmd(generated_to_reference: np.ndarray) -> float:
@@ -138,31 +55,6 @@ def one_nna(gg: np.ndarray, gr: np.ndarray, rr: np.ndarray) -> float:
     score = np.where(same < other, 1.0, np.where(same > other, 0.0, 0.5))
     score[: len(gg)][~valid] = 1.0
     return float(100 * score.mean())
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boolean arrays; 1 when both are empty."""
-    union = np.logical_or(a, b).sum()
-    return float(np.logical_and(a, b).sum() / union) if union else 1.0
-
-
-def within(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:
-    """Share of points `a` [N, d], d <= 3, that have one of `b` [M, d] nearer than a distance."""
-    nearest = np.empty(len(a), np.float32)
-    _nearest(_columns(b[None])[0], _columns(a[None])[0], nearest)
-    return float((nearest < threshold**2).mean())
-
-
-def f_score(a: np.ndarray, b: np.ndarray, threshold: float = 0.01) -> float:
-    """Harmonic mean of precision and recall of points `a` [N, d] against `b` [M, d].
-
-    Precision is the share of `a` near `b`, recall that of `b` near `a`. The default distance is
-    1 % of the cube's side, in field units. Clouds of one surface score below 1 where their
-    points lie further apart than that.
-    """
-    precision, recall = within(a, b, threshold), within(b, a, threshold)
-    total = precision + recall
-    return 2 * precision * recall / total if total else 0.0
 
 
 def set_metrics(

@@ -1,19 +1,18 @@
 """Shapes as signals: fields of signed distance to surfaces, and how well they keep their shape.
 
-Grid evaluation, marching cubes, meshes and point clouds. One of the kinds of `nefgpt.signals`.
+Meshes and point clouds. One of the kinds of `nefgpt.signals`; `nefgpt.surface` extracts.
 """
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from nefgpt import fused
+from nefgpt.chamfer import chamfer, chamfer_matrix, f_score
 from nefgpt.field import FieldSpec
 from nefgpt.io import load_signal
 from nefgpt.signals import Decoded
+from nefgpt.surface import Surface, surface
 
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
 QUALITY = ("iou", "iou_near", "chamfer", "f_score")
@@ -21,109 +20,6 @@ KEPT = ("iou", "chamfer")
 DISTANCE = "Chamfer distance ×10²"
 FILES = ("meshes", ".ply")
 _HELD_OUT = 10  # every tenth point is kept from training and measures the fit
-
-
-@dataclasses.dataclass
-class Surface:
-    """A triangle mesh in field coordinates.
-
-    Attributes
-    ----------
-    vertices : float64 [V, 3].
-    faces : int64 [F, 3], counter-clockwise seen from outside.
-    n_components : connected parts before small ones were dropped.
-    """
-
-    vertices: np.ndarray
-    faces: np.ndarray
-    n_components: int
-
-    @property
-    def valid(self) -> bool:
-        """Whether there is a surface with a positive area."""
-        return len(self.faces) > 0 and bool(self._areas().sum() > 0)
-
-    def _areas(self) -> np.ndarray:
-        a, b, c = (self.vertices[self.faces[:, i]] for i in range(3))
-        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-
-    def sample(self, n: int, seed: int) -> np.ndarray:
-        """Area-uniform points, float32 [n, 3]."""
-        rng = np.random.default_rng(seed)
-        cumulative = np.cumsum(self._areas())
-        chosen = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
-        chosen = np.minimum(chosen, len(self.faces) - 1)
-        root, v = np.sqrt(rng.random((n, 1))), rng.random((n, 1))
-        a, b, c = (self.vertices[self.faces[chosen, i]] for i in range(3))
-        return (a * (1 - root) + b * root * (1 - v) + c * root * v).astype(np.float32)
-
-
-def evaluate_grid(spec: FieldSpec, weights: np.ndarray, resolution: int) -> np.ndarray:
-    """Values of one field [W] on the corner-exact grid over [-0.5, 0.5]^3.
-
-    Parameters
-    ----------
-    resolution : samples per axis; the first lies at -0.5, the last at 0.5.
-
-    Returns
-    -------
-    float32 [resolution, resolution, resolution], indexed x, y, z.
-    """
-    axis = np.linspace(-0.5, 0.5, resolution, dtype=np.float32)
-    mirrored, across = spec.mirror is not None, spec.mirror or 0
-    first, second = (d for d in range(3) if d != across)
-    plane = np.empty((resolution, resolution, 3), np.float32)
-    plane[..., first], plane[..., second] = axis[:, None], axis
-    planes = np.empty((resolution,) * 3, np.float32)
-    for i in range(resolution // 2 if mirrored else 0, resolution):
-        plane[..., across] = axis[i]
-        values = fused.values(spec, weights, plane.reshape(-1, 3))
-        planes[i] = values.reshape(resolution, resolution)
-        if mirrored:
-            planes[-1 - i] = planes[i]
-    return np.ascontiguousarray(np.moveaxis(planes, 0, across))
-
-
-def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Level set of a corner-exact grid over [-0.5, 0.5]^3, closed at the cube's border."""
-    import mcubes
-
-    padded = np.pad(grid, 1, constant_values=1.0)
-    vertices, faces = mcubes.marching_cubes(padded, level)
-    vertices = (vertices - 1) / (len(grid) - 1) - 0.5
-    return vertices, faces.astype(np.int64)[:, ::-1]
-
-
-def surface(
-    spec: FieldSpec,
-    field: np.ndarray,
-    resolution: int,
-    min_component: float = 0.0,
-    level: float = 0.0,
-) -> Surface:
-    """Extract the surface of one field [W].
-
-    Parameters
-    ----------
-    resolution : grid samples per axis.
-    min_component : drop connected parts with fewer faces than this share of the largest.
-    level : signed distance, in field units, of the surface that is extracted; a little above
-        zero keeps parts that are thinner than a grid cell.
-    """
-    grid = evaluate_grid(spec, field, resolution)
-    if not np.isfinite(grid).all():
-        return Surface(np.zeros((0, 3)), np.zeros((0, 3), np.int64), 0)
-    vertices, faces = marching_cubes(grid, spec.surface_level(level))
-    if not len(faces):
-        return Surface(vertices, faces, 0)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
-    n_components, part = connected_components(graph, directed=False)
-    part_of_face = part[faces[:, 0]]
-    sizes = np.bincount(part_of_face, minlength=n_components)
-    faces = faces[sizes[part_of_face] >= min_component * sizes.max()]
-    used, index = np.unique(faces, return_inverse=True)
-    return Surface(vertices[used], index.reshape(faces.shape), n_components)
 
 
 def normalise_cloud(points: np.ndarray) -> np.ndarray:
@@ -137,6 +33,12 @@ def training_rows(n: int) -> np.ndarray:
     return np.arange(n) % _HELD_OUT != 0
 
 
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boolean arrays; 1 when both are empty."""
+    union = np.logical_or(a, b).sum()
+    return float(np.logical_and(a, b).sum() / union) if union else 1.0
+
+
 def overlap(spec: FieldSpec, weights: np.ndarray, signal: dict) -> dict:
     """Inside/outside agreement of one field [W] with a shape, without extracting its surface.
 
@@ -144,8 +46,6 @@ def overlap(spec: FieldSpec, weights: np.ndarray, signal: dict) -> dict:
     -------
     dict with `iou` (on all held-out points) and `iou_near` (on those near the surface).
     """
-    from nefgpt.metrics import iou
-
     held_out = np.ascontiguousarray(signal["points"][::_HELD_OUT])
     truth = signal["values"][::_HELD_OUT] < 0
     inside = fused.values(spec, weights, held_out) < spec.surface_level()
@@ -165,8 +65,6 @@ def closeness(found: Surface, reference: np.ndarray) -> dict:
     dict with `chamfer` (of N_POINTS points, in the evaluation's normalisation, times 100; NaN
     without a surface) and `f_score` (of N points at 0.01 field units; 0 without a surface).
     """
-    from nefgpt.metrics import chamfer, f_score
-
     if not found.valid:
         return {"chamfer": float("nan"), "f_score": 0.0}
     few = reference[:N_POINTS]
@@ -205,9 +103,7 @@ def real(signal: dict) -> np.ndarray:
 
 
 def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """All pairs of Chamfer distances; see `nefgpt.metrics.chamfer_matrix`."""
-    from nefgpt.metrics import chamfer_matrix
-
+    """All pairs of Chamfer distances; see `nefgpt.chamfer.chamfer_matrix`."""
     return chamfer_matrix(a, b)
 
 

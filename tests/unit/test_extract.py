@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from nefgpt import extract, fused, shapes, weights
+from nefgpt import extract, fused, surface, weights
 from nefgpt.field import FieldSpec, random_weights
+from nefgpt.shapes import N_POINTS, normalise_cloud
 
 AXIS = np.linspace(-0.5, 0.5, 65)
 X, Y, Z = np.meshgrid(AXIS, AXIS, AXIS, indexing="ij")
@@ -19,7 +20,7 @@ def sphere(radius=0.3, centre=(0, 0, 0)) -> np.ndarray:
 
 
 def mesh_of(grid, level=0.0) -> trimesh.Trimesh:
-    return trimesh.Trimesh(*shapes.marching_cubes(grid, level), process=False)
+    return trimesh.Trimesh(*surface.marching_cubes(grid, level), process=False)
 
 
 def test_sphere_is_in_place():
@@ -57,7 +58,7 @@ def test_grid_equals_points(mirror, n):
     axis = np.linspace(-0.5, 0.5, n, dtype=np.float32)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     expected = fused.values(spec, field, points).reshape(n, n, n)
-    np.testing.assert_allclose(shapes.evaluate_grid(spec, field, n), expected, atol=1e-5)
+    np.testing.assert_array_equal(surface.evaluate_grid(spec, field, n), expected)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def grid(monkeypatch):
     """Let every field have this grid of values."""
 
     def use(values):
-        monkeypatch.setattr(shapes, "evaluate_grid", lambda *args: values)
+        monkeypatch.setattr(surface, "evaluate_near", lambda *args: values)
 
     return use
 
@@ -76,8 +77,8 @@ def test_small_parts(grid):
     level = -SPEC.surface_level()  # the grid above is a distance, whose surface is at zero
     assert level > 0
     spec = FieldSpec(hidden=(8, 8), offset=0.0)
-    whole = shapes.surface(spec, field, 65)
-    kept = shapes.surface(spec, field, 65, min_component=0.5)
+    whole = surface.surface(spec, field, 65)
+    kept = surface.surface(spec, field, 65, min_component=0.5)
     assert whole.n_components == kept.n_components == 2
     assert 0 < len(kept.faces) < len(whole.faces)
     assert np.linalg.norm(kept.vertices, axis=1).max() < 0.31
@@ -86,7 +87,7 @@ def test_small_parts(grid):
 @pytest.mark.parametrize("values", [np.ones((20,) * 3), np.full((20,) * 3, np.nan)])
 def test_no_surface_is_invalid(grid, values):
     grid(values)
-    assert not shapes.surface(SPEC, np.zeros(SPEC.n_weights, np.float32), 20).valid
+    assert not surface.surface(SPEC, np.zeros(SPEC.n_weights, np.float32), 20).valid
 
 
 def test_surface_on_grid_planes():
@@ -101,23 +102,23 @@ def test_full_cube_is_closed():
 
 def test_points_are_uniform_in_area():
     vertices = np.array([[0, 0, 0], [2, 0, 0], [0, 1, 0], [10, 0, 0], [16, 0, 0], [10, 1, 0.0]])
-    surface = shapes.Surface(vertices, np.array([[0, 1, 2], [3, 4, 5]]), 2)
-    points = surface.sample(20_000, seed=0)
+    found = surface.Surface(vertices, np.array([[0, 1, 2], [3, 4, 5]]), 2)
+    points = found.sample(20_000, seed=0)
     assert (points[:, 0] > 5).mean() == pytest.approx(0.75, abs=0.01)
     small = points[points[:, 0] < 5]
     np.testing.assert_allclose(small.mean(axis=0), [2 / 3, 1 / 3, 0], atol=0.02)
-    np.testing.assert_array_equal(points, surface.sample(20_000, seed=0))
+    np.testing.assert_array_equal(points, found.sample(20_000, seed=0))
 
 
 def test_normalised_cloud():
-    cloud = shapes.normalise_cloud(np.random.default_rng(0).normal(3, 5, (2048, 3)))
+    cloud = normalise_cloud(np.random.default_rng(0).normal(3, 5, (2048, 3)))
     np.testing.assert_allclose(cloud.mean(axis=0), 0, atol=1e-5)
     assert cloud.std() == pytest.approx(1, abs=1e-5) and cloud.dtype == np.float32
 
 
 def test_files(tmp_path, monkeypatch):
     good = random_weights(SPEC, 0)
-    assert shapes.evaluate_grid(SPEC, good, 24).min() < SPEC.surface_level() < 0.99
+    assert surface.evaluate_grid(SPEC, good, 24).min() < SPEC.surface_level() < 0.99
     broken = np.full_like(good, np.nan)
     rows = [
         (name, "train", None, field, {})
@@ -130,12 +131,12 @@ def test_files(tmp_path, monkeypatch):
     settings = {"resolution": 24, "min_component": 0.0, "level": 0.0}
     words = ["extract", "--fields", str(tmp_path / "fields.parquet"), "--out-dir"]
     words += [str(tmp_path / "out"), "--settings", json.dumps(settings)]
-    np.save(tmp_path / "real.npy", np.zeros((1, shapes.N_POINTS, 3), np.float32))
+    np.save(tmp_path / "real.npy", np.zeros((1, N_POINTS, 3), np.float32))
     words += ["--reference", str(tmp_path / "real.npy")]
     monkeypatch.setattr("sys.argv", words)
     extract.main()
     clouds = np.load(tmp_path / "out/clouds.npy")
-    assert clouds.shape == (3, shapes.N_POINTS, 3)
+    assert clouds.shape == (3, N_POINTS, 3)
     assert np.isfinite(clouds).all(axis=(1, 2)).tolist() == [True, False, True]
     assert sorted(path.name for path in (tmp_path / "out/meshes").iterdir()) == ["0.ply", "2.ply"]
     lines = (tmp_path / "out/samples.csv").read_text().splitlines()

@@ -5,18 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nefgpt import metrics
+from nefgpt.chamfer import chamfer, chamfer_matrix, f_score
 from nefgpt.errors import InputError
-from nefgpt.metrics import (
-    chamfer,
-    chamfer_matrix,
-    coverage,
-    f_score,
-    iou,
-    mmd,
-    one_nna,
-    reference_distances,
-    score,
-)
+from nefgpt.metrics import coverage, mmd, one_nna, reference_distances, score
+from nefgpt.shapes import iou
 
 
 @given(st.integers(0, 2**31), st.integers(1, 20), st.integers(1, 20))

@@ -1,0 +1,103 @@
+"""Coarse to fine: the mesh of fields with thin parts is that of the whole grid."""
+
+import numpy as np
+import pytest
+
+from nefgpt import surface
+from nefgpt.field import FieldSpec, random_weights
+from nefgpt.fit import fit_fields
+
+FIT = {"steps": 1500, "points_per_step": 1024, "learning_rate": 0.01, "loss": "mse", "pull": 0.0}
+FIT |= {"schedule": "cosine", "averaging": 0.0}
+
+
+def box(points, centre, half):
+    """Exact signed distance to a box."""
+    apart = np.abs(points - np.asarray(centre)) - np.asarray(half)
+    outside = np.linalg.norm(np.maximum(apart, 0), axis=1)
+    return outside + np.minimum(apart.max(axis=1), 0)
+
+
+def torus(points, centre, major, minor):
+    x, y, z = (points - np.asarray(centre)).T
+    return np.hypot(np.hypot(x, z) - major, y) - minor
+
+
+SHAPES = {
+    # A body, a wing thinner than a grid cell, a rod, and a part of its own.
+    "airplane": lambda p: np.minimum.reduce(
+        [
+            box(p, (0, 0, 0), (0.05, 0.05, 0.42)),
+            box(p, (0, 0, 0.05), (0.45, 0.003, 0.06)),
+            box(p, (0, 0.2, -0.35), (0.003, 0.16, 0.05)),
+            box(p, (0.3, -0.2, 0), (0.01, 0.01, 0.12)),
+        ]
+    ),
+    "ring": lambda p: torus(p, (0.05, 0.02, -0.1), 0.3, 0.02),
+    "over the border": lambda p: np.minimum(
+        box(p, (0.4, 0, 0), (0.3, 0.1, 0.1)), box(p, (-0.2, 0.5, 0.3), (0.05, 0.1, 0.05))
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Specification and weights of a field of each shape, mirrored for one of them."""
+    found = {}
+    rng = np.random.default_rng(0)
+    for name, distance in SHAPES.items():
+        spec = FieldSpec(
+            hidden=(24, 24), octaves=3, mirror=2 if name == "over the border" else None
+        )
+        points = rng.uniform(-0.5, 0.5, (200_000, 3)).astype(np.float32)
+        near = np.argsort(np.abs(distance(points)))[:20_000]
+        points = np.concatenate([points[:5_000], points[near]])
+        if spec.mirror is not None:
+            points[:, 2] = np.abs(points[:, 2])
+        values = distance(points).astype(np.float32)
+        start = random_weights(spec, 0)[None]
+        fitted = fit_fields(spec, points[None], values[None], start, start[0], FIT, 0)
+        found[name] = spec, fitted.weights[0]
+    return found
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("resolution", [33, 64, 97, 128])
+@pytest.mark.parametrize("level", [0.0, 0.002])
+def test_mesh_is_that_of_the_whole_grid(trained, name, resolution, level):
+    spec, field = trained[name]
+    grids = (
+        surface.evaluate_near(spec, field, resolution, level),
+        surface.evaluate_grid(spec, field, resolution),
+    )
+    meshes = [surface.marching_cubes(grid, spec.surface_level(level)) for grid in grids]
+    assert len(meshes[0][1]) > 100
+    for found, expected in zip(*meshes, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_surface_is_followed_where_no_corner_told_of_it(trained, monkeypatch):
+    spec, field = trained["ring"]
+    whole = surface.evaluate_grid(spec, field, 96)
+    monkeypatch.setattr(surface, "_REACH", 0.0)
+    near = surface.evaluate_near(spec, field, 96)
+    for found, expected in zip(
+        *(surface.marching_cubes(grid, spec.surface_level()) for grid in (near, whole)), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_few_samples_are_evaluated(trained, monkeypatch):
+    spec, field = trained["airplane"]
+    seen, values = [], surface.fused.values
+    monkeypatch.setattr(
+        surface.fused, "values", lambda *args: seen.append(len(args[2])) or values(*args)
+    )
+    surface.evaluate_near(spec, field, 256)
+    assert sum(seen) < 256**3 / 10
+
+
+def test_a_broken_field_has_no_surface():
+    spec = FieldSpec(hidden=(8, 8))
+    field = np.full(spec.n_weights, np.nan, np.float32)
+    assert not surface.surface(spec, field, 40).valid
