@@ -34,7 +34,8 @@ STYLE = {
 }
 COLORS = ["#33658a", "#e07a3f", "#4f9d69", "#a5548b", "#c9a227", "#5f6c7b", "#b23a48", "#2a9d8f"]
 LADDER_COLUMNS = 8
-_COLUMN_INCHES = 1.35
+_DPI = 160
+_GAP = 8  # pixels
 
 
 def save(fig: Figure, out_dir: str | Path, name: str) -> list[Path]:
@@ -46,7 +47,7 @@ def save(fig: Figure, out_dir: str | Path, name: str) -> list[Path]:
         for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {})):
             path = out_dir / f"{name}{suffix}"
             with atomic_path(path) as temporary:
-                fig.savefig(temporary, format=suffix[1:], dpi=160, metadata=metadata)
+                fig.savefig(temporary, format=suffix[1:], dpi=_DPI, metadata=metadata)
             paths.append(path)
     return paths
 
@@ -117,12 +118,53 @@ def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None =
     return fig
 
 
-def _image(ax, image: np.ndarray) -> None:
-    ax.imshow(image, interpolation="lanczos", interpolation_stage="rgba")
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+@_styled
+def pictures(
+    rows: list[tuple[str, list[np.ndarray | None]]],
+    title: str,
+    notes: dict[tuple[int, int], str] | None = None,
+    heads: Sequence[str] = (),
+) -> Figure:
+    """Rows of images as one bitmap, pixel for pixel: a plot for each would take seconds to draw.
+
+    Parameters
+    ----------
+    rows : name and images of each row, RGBA uint8 [size, size, 4]; None leaves its place empty.
+    notes : (row, column) to the text below an image.
+    heads : texts above the columns.
+    """
+    notes = notes or {}
+    size = next(len(image) for _, images in rows for image in images if image is not None)
+    upright = size >= 150  # then a row's name goes up its side
+    left = 28 if upright else 16 + 11 * max(len(name) for name, _ in rows)
+    top = 44 + 24 * bool(heads)
+    under = [24 * any(r == row for r, _ in notes) for row in range(len(rows))]
+    starts = top + np.cumsum([0] + [size + _GAP + more for more in under])
+    width = left + max(len(images) for _, images in rows) * (size + _GAP)
+    canvas = np.full((starts[-1], width, 3), 255, np.uint8)
+    fig = Figure(figsize=(width / _DPI, len(canvas) / _DPI), dpi=_DPI)
+    ax = fig.add_axes((0, 0, 1, 1))
+    small = 9 if upright else 6
+    for r, (name, images) in enumerate(rows):
+        middle = starts[r] + size / 2
+        side = {"ha": "center", "rotation": 90} if upright else {"ha": "right"}
+        ax.text(left - 12, middle, name, va="center", fontsize=9 if upright else 8, **side)
+        for c, image in enumerate(images):
+            x = left + c * (size + _GAP)
+            if (r, c) in notes:
+                place = x + size / 2, starts[r] + size + 2
+                ax.text(*place, notes[r, c], ha="center", va="top", fontsize=small)
+            if image is not None:
+                alpha = image[..., 3:] / 255
+                spot = canvas[starts[r] : starts[r] + size, x : x + size]
+                spot[:] = np.round(image[..., :3] * alpha + spot * (1 - alpha))
+    for c, head in enumerate(heads):
+        place = left + c * (size + _GAP) + size / 2, top - 4
+        ax.text(*place, head, ha="center", va="bottom", fontsize=7)
+    ax.text(width / 2, 10, title, ha="center", va="top", fontsize=10)
+    ax.imshow(canvas, interpolation="none", extent=(0, width, len(canvas), 0))
+    ax.set_axis_off()
+    return fig
 
 
 def load_input(
@@ -168,7 +210,6 @@ def _draw(fields: list[tuple], inputs: list[tuple], size: int) -> tuple[list, li
     )
 
 
-@_styled
 def gallery(
     samples: Sequence[str | Path],
     nearest: Sequence[str | Path | None],
@@ -195,34 +236,21 @@ def gallery(
     """
     if not len(samples) == len(nearest) == len(distances):
         raise InputError("a gallery needs as many nearest shapes and distances as samples")
-    columns = max(1, min(columns, len(samples)))
-    bands = max(1, -(-len(samples) // columns))
-    fig, axes = _grid(
-        2 * bands, columns, _COLUMN_INCHES * columns + 0.4, bands * (2 * _COLUMN_INCHES + 0.3)
-    )
-    for ax in axes.flat:
-        ax.set_axis_off()
     inputs = [load_input(path, extent) for path in nearest if path is not None]
     above, given = _draw([render.load_mesh(path) for path in samples], inputs, size)
     left = iter(given)
-    blank = np.zeros((size, size, 4), dtype=np.uint8)
-    below = [blank if path is None else next(left) for path in nearest]
-    for i, distance in enumerate(distances):
-        band, column = divmod(i, columns)
-        text = f"{100 * distance:.2f}" if np.isfinite(distance) else "no surface"
-        for row, (image, label) in enumerate(((above[i], ""), (below[i], text))):
-            ax = axes[2 * band + row, column]
-            ax.set_axis_on()
-            _image(ax, image)
-            ax.set_xlabel(label)
-            if column == 0:
-                ax.set_ylabel(("sample", "nearest train")[row])
-    text = f"{title} and their nearest training shapes; Chamfer distance ×10²"
-    fig.suptitle(text, fontsize=10)
-    return fig
+    below = [None if path is None else next(left) for path in nearest]
+    rows, notes = [], {}
+    for start in range(0, len(samples), columns):
+        some = slice(start, start + columns)
+        rows += [("sample", above[some]), ("nearest train", below[some])]
+        for column, distance in enumerate(distances[some]):
+            text = f"{100 * distance:.2f}" if np.isfinite(distance) else "no surface"
+            notes[len(rows) - 1, column] = text
+    title = f"{title} and their nearest training shapes; Chamfer distance ×10²"
+    return pictures(rows, title, notes)
 
 
-@_styled
 def ladder(
     meshes: Sequence[str | Path],
     fields: Sequence[str | Path],
@@ -237,21 +265,14 @@ def ladder(
     `extent` is as for `gallery`.
     """
     count = max(1, min(LADDER_COLUMNS, len(labels)))
-    fig, axes = _grid(3, count, _COLUMN_INCHES * count + 0.4, 3 * _COLUMN_INCHES + 0.4)
-    for ax in axes.flat:
-        _image(ax, np.zeros((2, 2, 4), dtype=np.uint8))
     inputs = [load_input(path, extent) for path in meshes[:count]]
-    rows = [_load_fields_of(paths[:count], inputs) for paths in (fields, quantised)]
-    found, given = _draw([*rows[0], *rows[1]], inputs, size)
-    images = [*given, *found]
-    for row, name in enumerate(("mesh", "field", "quantised field")):
-        axes[row, 0].set_ylabel(name)
-        for ax, image in zip(axes[row], images[row * count :], strict=False):
-            _image(ax, image)
-    for ax, label in zip(axes[0], labels, strict=False):
-        text = str(label)
-        ax.set_title(text if len(text) <= 18 else f"{text[:8]}…{text[-8:]}", fontsize=7)
-    return fig
+    found = [_load_fields_of(paths[:count], inputs) for paths in (fields, quantised)]
+    drawn, given = _draw([*found[0], *found[1]], inputs, size)
+    rows = [("mesh", given), ("field", drawn[: len(found[0])])]
+    rows.append(("quantised field", drawn[len(found[0]) :]))
+    heads = [name if len(name) <= 18 else f"{name[:8]}…{name[-8:]}" for name in map(str, labels)]
+    title = "Training shapes as meshes, as fields and as quantised fields"
+    return pictures(rows, title, heads=heads[:count])
 
 
 def entropy_bits(counts: np.ndarray) -> np.ndarray:

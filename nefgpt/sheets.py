@@ -5,44 +5,34 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nefgpt.errors import InputError
-from nefgpt.figures import _grid, _styled
+from nefgpt.figures import _grid, _styled, pictures
+from nefgpt.render import placeholder
 
 SHEET_COLUMNS = 20
-_INCHES = 0.62
+_PIXELS = 96  # an image's side, or a little more
 
 
-def _paint(ax, image: np.ndarray | None) -> None:
-    """One image in black on white; a grey cross where there is none."""
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set(visible=True, color="#d5dae0", linewidth=0.5)
+def _paint(image: np.ndarray | None) -> np.ndarray:
+    """One image [H, W] in black on white, framed; a grey cross where there is none."""
     if image is None or not np.isfinite(image).all():
-        ax.plot([0.3, 0.7], [0.3, 0.7], color="#aaaaaa", transform=ax.transAxes)
-        ax.plot([0.3, 0.7], [0.7, 0.3], color="#aaaaaa", transform=ax.transAxes)
-        return
-    ax.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        return placeholder(_PIXELS)
+    times = max(1, -(-_PIXELS // max(image.shape)))
+    grey = np.round(255 * (1 - np.clip(image, 0, 1))).astype(np.uint8)
+    grey = np.pad(np.kron(grey, np.ones((times, times), np.uint8)), 1, constant_values=0xDA)
+    return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
 
 
-def _rows(
-    rows: list[tuple[str, list]], width: int, title: str, notes: dict | None = None
-) -> Figure:
+def _rows(rows: list[tuple[str, list]], title: str, notes: dict | None = None) -> Figure:
     """Rows of images, each with its name on the left; `notes` (row, column) to text below."""
-    fig, axes = _grid(len(rows), width, _INCHES * width + 1.1, (_INCHES + 0.1) * len(rows) + 0.5)
-    for r, (name, images) in enumerate(rows):
-        for c, ax in enumerate(axes[r]):
-            if c < len(images):
-                _paint(ax, images[c])
-                if notes and (r, c) in notes:
-                    ax.set_xlabel(notes[r, c], fontsize=6, labelpad=1)
-            else:
-                ax.set_axis_off()
-        axes[r, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    fig.suptitle(title, fontsize=10)
-    return fig
+    painted = [(name, [_paint(image) for image in images]) for name, images in rows]
+    size = max(len(image) for _, images in painted for image in images)
+    fitting = [
+        (name, [image if len(image) == size else placeholder(size) for image in images])
+        for name, images in painted
+    ]
+    return pictures(fitting, title, notes)
 
 
-@_styled
 def classes_with_nearest(
     samples: list[np.ndarray], nearest: list[list[np.ndarray]], ssim: list[float], title: str
 ) -> Figure:
@@ -60,10 +50,9 @@ def classes_with_nearest(
         name = "nearest train" if place == 0 else f"{place + 1}. nearest"
         rows.append((name, [found[place] if place < len(found) else None for found in nearest]))
     notes = {(1, i): f"SSIM {value:.2f}" for i, value in enumerate(ssim) if np.isfinite(value)}
-    return _rows(rows, len(samples), title, notes)
+    return _rows(rows, title, notes)
 
 
-@_styled
 def contact_sheet(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
     """The first samples of every class, a row per class.
 
@@ -73,16 +62,15 @@ def contact_sheet(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
     labels : int [n].
     """
     found = [(str(c), list(images[labels == c][:SHEET_COLUMNS])) for c in np.unique(labels)]
-    return _rows(found, max(len(row) for _, row in found), title)
+    return _rows(found, title)
 
 
-@_styled
 def image_ladder(
     originals: np.ndarray, fields: np.ndarray, quantised: np.ndarray, title: str
 ) -> Figure:
     """The same images [n, H, W] as pixels, as fields and as quantised fields."""
     rows = [("image", originals), ("field", fields), ("quantised field", quantised)]
-    return _rows([(name, list(row)) for name, row in rows], len(originals), title)
+    return _rows([(name, list(row)) for name, row in rows], title)
 
 
 TUNED = (

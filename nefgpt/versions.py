@@ -19,5 +19,5 @@ VERSIONS = {
     "extract": 3,
     "classifier": 1,
     "evaluate": 4,
-    "present": 3,
+    "present": 4,
 }

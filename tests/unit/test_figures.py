@@ -45,6 +45,18 @@ def test_same_figure_same_bytes(tmp_path, meshes):
     assert dict(mpl.rcParams) == before
 
 
+def test_pictures_are_kept_pixel_for_pixel():
+    red = np.zeros((20, 20, 4), np.uint8)
+    red[...] = 200, 10, 20, 255
+    clear = red * np.array([1, 1, 1, 0], np.uint8)
+    fig = figures.pictures([("a", [red, None]), ("b", [clear, red])], "title", {(1, 1): "note"})
+    canvas = np.asarray(fig.axes[0].images[0].get_array())
+    assert (canvas == red[0, 0, :3]).all(axis=-1).sum() == 2 * 20 * 20
+    assert (canvas == 255).all(axis=-1).sum() == canvas[..., 0].size - 2 * 20 * 20
+    assert canvas.shape[1::-1] == pytest.approx(fig.get_size_inches() * fig.dpi)
+    assert {"a", "b", "title", "note"} == {text.get_text() for text in fig.axes[0].texts}
+
+
 def test_losses_are_in_bits():
     ax = figures.loss_curves({"m": losses()}).axes[0]
     assert ax.lines[1].get_ydata()[0] == pytest.approx(2 / np.log(2))

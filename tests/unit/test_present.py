@@ -143,7 +143,15 @@ def test_figures_and_report(results):
     assert out.read_text(encoding="utf-8") == page
 
 
-def test_invalid_samples_stay_visible(results):
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the figures of pictures were asked to draw."""
+    calls = []
+    monkeypatch.setattr(figures, "pictures", lambda *rows, **more: calls.append((*rows, more)))
+    return calls
+
+
+def test_invalid_samples_stay_visible(results, drawn):
     galleries = {entry["name"]: entry for entry in present.figure_spec(results)["galleries"]}
     gallery = galleries["tiny@t1"]
     assert len(gallery["samples"]) == 9
@@ -151,23 +159,24 @@ def test_invalid_samples_stay_visible(results):
     assert gallery["nearest"][2] == str(results / "inputs" / "002.obj")
     assert np.isnan(gallery["distances"][INVALID])
     assert gallery["distances"][2] == pytest.approx(0.03)
-    drawn = figures.gallery(gallery["samples"], gallery["nearest"], gallery["distances"], size=48)
-    images = [ax.images[0].get_array() for ax in drawn.axes if ax.images]
-    labels = [ax.get_xlabel() for ax in drawn.axes if ax.images]
-    assert len(images) == 18
-    crosses = [i for i, image in enumerate(images) if np.array_equal(image, render.placeholder(48))]
-    assert crosses == [INVALID]
-    assert labels.count("no surface") == 1
-    assert "3.00" in labels
+    figures.gallery(gallery["samples"], gallery["nearest"], gallery["distances"], size=48)
+    [(rows, _, notes, _)] = drawn
+    samples = [image for name, images in rows if name == "sample" for image in images]
+    nearest = [image for name, images in rows if name != "sample" for image in images]
+    cross = [np.array_equal(image, render.placeholder(48)) for image in samples]
+    assert np.flatnonzero(cross).tolist() == [INVALID]
+    assert [image is None for image in nearest] == cross
+    assert list(notes.values()).count("no surface") == 1
+    assert "3.00" in notes.values()
 
 
-def test_ladder_frames_its_three_rows_alike(results):
+def test_ladder_frames_its_three_rows_alike(results, drawn):
     spec = present.figure_spec(results)
     assert [row["shape_id"] for row in spec["ladder"]] == TRAIN
     columns = [[row[key] for row in spec["ladder"]] for key in ("mesh", "field", "quantised")]
-    drawn = figures.ladder(*columns, TRAIN, size=48, extent=spec["extent"])
-    images = np.array([np.asarray(ax.images[-1].get_array(), int) for ax in drawn.axes])
-    images = images.reshape(3, 5, 48, 48, 4)
+    figures.ladder(*columns, TRAIN, size=48, extent=spec["extent"])
+    images = np.array([images for _, images in drawn[0][0]], int)
+    assert images.shape == (3, 5, 48, 48, 4)
     assert images[0, 0, ..., 3].any()
     # The same shapes: a few levels of shading apart, but never another outline.
     assert np.abs(images[0] - images[1]).mean() < 0.5
