@@ -34,8 +34,6 @@ rule fit:
         f"{RESULTS}/fields/{{shape_id}}.safetensors",
     log:
         f"{RESULTS}/logs/fit/{{shape_id}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/fit/{{shape_id}}.tsv"
     wildcard_constraints:
         shape_id=r"(?!template\.safetensors$)[A-Za-z0-9._-]+",
     conda:
