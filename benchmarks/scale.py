@@ -32,7 +32,7 @@ from nefgpt.fit import save_field  # noqa: E402
 log = logging.getLogger(__name__)
 
 SYNSET = "02691156"
-STEPS = ("job", "dag", "first", "no-op", "added")
+STEPS = ("job", "dag", "first", "no-op", "added", "run")
 # A process counts what its parent held when it was forked, so that the parent has to be small.
 LAUNCHER = """
 import resource, subprocess, sys
@@ -43,13 +43,13 @@ sys.exit(code)
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 
 
-def measure(command: list[str], folder: Path) -> dict:
+def measure(command: list[str], folder: Path, **environment: str) -> dict:
     """Run a command: its seconds, its peak resident memory in MB, and what it printed."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-S", "-c", LAUNCHER, *command],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
     )
@@ -96,8 +96,10 @@ def jobs(text: str) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
 
 
-def run_dag(folder: Path, n_shapes: int, per_job: int, steps: list[str]) -> list[dict]:
-    """Measure the DAG of one run: dry on nothing, on the finished run, and with one more shape."""
+def run_dag(
+    folder: Path, n_shapes: int, per_job: int, steps: list[str], job_seconds: float = 0
+) -> list[dict]:
+    """Measure one workflow: dry on nothing, run, on the finished run, and with one more shape."""
     config = yaml.safe_load((ROOT / "config/paper-airplanes.yaml").read_text())
     config |= {"name": "scale", "dataset": config["dataset"] | {"root": "meshes"}}
     config["fit"]["fields_per_job"] = per_job
@@ -125,10 +127,17 @@ def run_dag(folder: Path, n_shapes: int, per_job: int, steps: list[str]) -> list
         note("dag", [*snakemake, "--dry-run", "--quiet", "rules", "progress"])
     if "first" in steps:
         note("first", [*snakemake, "--dry-run"])
-    if not {"no-op", "added"} & set(steps):
+    if not {"no-op", "added", "run"} & set(steps):
         return rows
     write_template(folder, config)
-    measure([sys.executable, str(ROOT / "benchmarks/instant.py"), *words, "--quiet"], folder)
+    script = str(ROOT / "benchmarks" / ("trivial.py" if "run" in steps else "instant.py"))
+    done = measure([sys.executable, script, *words], folder, NEFGPT_JOB_SECONDS=str(job_seconds))
+    if "run" in steps:
+        text = done.pop("text")
+        about = {"step": "run", "shapes": n_shapes, "per_job": per_job, "job_seconds": job_seconds}
+        # The launcher's peak is that of the largest process; all others are bash.
+        rows.append(about | done | json.loads(text.splitlines()[-1]) | {"jobs": jobs(text)})
+        log.info("%s", rows[-1])
     if "no-op" in steps:
         text = note("no-op", snakemake)
         if "Nothing to be done" not in text:
@@ -177,8 +186,8 @@ def run_aggregation(folder: Path, n_fields: int) -> list[dict]:
 def as_table(rows: list[dict]) -> str:
     """The measurements as Markdown."""
     lines = [
-        "| step | shapes | fields per job | seconds | peak MB | jobs |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| step | shapes | fields per job | seconds | CPU seconds | peak MB | jobs |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         total = row.get("jobs", {}).get("total", "")
@@ -187,6 +196,7 @@ def as_table(rows: list[dict]) -> str:
             row["shapes"],
             row.get("per_job", ""),
             row["seconds"],
+            row.get("cpu", ""),
             row["mb"],
             total,
         ]
@@ -199,13 +209,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python benchmarks/scale.py",
         description="Measure time and memory of the DAG (job: a dry run of one signal, dag: a "
-        "first dry run that prints totals, first: one that prints every job, no-op: a run with "
+        "first dry run that prints totals, first: one that prints every job, run: a run of jobs "
+        "that do nothing, with the CPU seconds of Snakemake's own process, no-op: a run with "
         "nothing to do, added: a dry run with one shape more), and of the stages that gather all "
         "shapes.",
     )
     parser.add_argument("--shapes", type=int, nargs="*", default=[], help="numbers of shapes")
     parser.add_argument("--per-job", type=int, nargs="+", default=[1, 64], help="fields per job")
     parser.add_argument("--steps", nargs="+", default=STEPS, choices=STEPS)
+    parser.add_argument(
+        "--job-seconds", type=float, default=0, help="what each job of `run` sleeps"
+    )
     parser.add_argument(
         "--aggregation", type=int, help="also gather this many fields, and ten times as many"
     )
@@ -217,7 +231,9 @@ def main() -> None:
     if not args.shapes and not args.aggregation:
         parser.error("nothing to measure: give --shapes or --aggregation")
     rows: list[dict] = []
-    plans = [(run_dag, n, k, args.steps) for n in args.shapes for k in args.per_job]
+    plans = [
+        (run_dag, n, k, args.steps, args.job_seconds) for n in args.shapes for k in args.per_job
+    ]
     if args.aggregation:
         plans += [(run_aggregation, n) for n in (args.aggregation, 10 * args.aggregation)]
     for run, *values in plans:

@@ -135,6 +135,18 @@ def version(stage):
     return f"{stage} version {VERSIONS[stage]}"
 
 
+def drop_default_rate_limit(workflow):
+    """Select jobs when one has finished, and not ever more often.
+
+    With a rate limit every selection asks for another one a second later, and every finished job
+    for one more: after a thousand jobs a thousand a second. Another limit than the default of
+    100 jobs a second is kept.
+    """
+    limiter = getattr(workflow.scheduler, "job_rate_limiter", None)
+    if limiter is not None and (limiter.max_jobs, limiter.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
+
+
 def mesh_of(wildcards):
     """The mesh itself, or the manifest of the pack that writes it."""
     shape = BY_ID[wildcards.shape_id]

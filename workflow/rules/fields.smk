@@ -1,3 +1,6 @@
+# Priorities: the way to the samples runs before what only the tables need, which fills the cores
+# that its serial stages leave free. `template` finds all cores free: until `shapes` is done nothing
+# that would take one is ready.
 rule template:
     input:
         signals(TEMPLATE_IDS),
@@ -7,6 +10,7 @@ rule template:
         f"{RESULTS}/logs/template.log",
     benchmark:
         f"{RESULTS}/benchmarks/template.tsv"
+    priority: 15
     conda:
         "../envs/core.yaml"
     threads: 8
@@ -34,10 +38,9 @@ rule fit:
         f"{RESULTS}/fields/{{shape_id}}.safetensors",
     log:
         f"{RESULTS}/logs/fit/{{shape_id}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/fit/{{shape_id}}.tsv"
     wildcard_constraints:
         shape_id=r"(?!template\.safetensors$)[A-Za-z0-9._-]+",
+    priority: 5
     conda:
         "../envs/core.yaml"
     resources:
@@ -67,6 +70,7 @@ rule fit_pack:
         f"{RESULTS}/logs/fit_pack/{{pack}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/fit_pack/{{pack}}.tsv"
+    priority: 5
     conda:
         "../envs/core.yaml"
     resources:
@@ -99,6 +103,7 @@ rule weights:
         f"{RESULTS}/weights.parquet",
     log:
         f"{RESULTS}/logs/weights.log",
+    priority: 5
     conda:
         "../envs/core.yaml"
     resources:

@@ -10,6 +10,7 @@ rule sample_gpt:
         f"{RESULTS}/logs/sample_gpt/{{model}}/{{setting}}.log",
     wildcard_constraints:
         model="|".join(map(re.escape, CONFIG["gpt"])),
+    priority: 5
     conda:
         "../envs/core.yaml"
     resources:
@@ -41,6 +42,7 @@ rule sample_gaussian:
         fields=f"{RESULTS}/samples/gaussian/pca/fields.parquet",
     log:
         f"{RESULTS}/logs/sample_gaussian.log",
+    priority: 1
     conda:
         "../envs/core.yaml"
     params:
@@ -71,6 +73,7 @@ rule sample_train:
         f"{RESULTS}/logs/sample_train/{{row}}.log",
     wildcard_constraints:
         row="(quantised-)?train-fields",
+    priority: 1
     conda:
         "../envs/core.yaml"
     params:
@@ -101,6 +104,7 @@ rule extract:
         f"{RESULTS}/logs/extract/{{model}}/{{setting}}.log",
     wildcard_constraints:
         model=f"(?!{REAL}).+",
+    priority: 2
     conda:
         "../envs/core.yaml"
     resources:

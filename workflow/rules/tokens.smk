@@ -8,6 +8,7 @@ rule tokens:
         usage=f"{RESULTS}/tokens.json",
     log:
         f"{RESULTS}/logs/tokens.log",
+    priority: 5
     conda:
         "../envs/core.yaml"
     resources:
@@ -37,6 +38,7 @@ rule train_gpt:
         f"{RESULTS}/logs/train_gpt/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_gpt/{{model}}.tsv"
+    priority: 5
     conda:
         "../envs/core.yaml"
     threads: lambda wildcards: threads_for(CONFIG["gpt"][wildcards.model])
