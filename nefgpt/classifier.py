@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from nefgpt import cli
+from nefgpt.adam import Adam
 from nefgpt.errors import InputError
-from nefgpt.gpu import device
+from nefgpt.gpu import computing, device
 from nefgpt.io import atomic_path, read_clouds, read_table, stable_seed, write_json
 
 
@@ -36,6 +38,7 @@ class Classifier(nn.Module):
         return self.output(self.dropout(F.relu(self.hidden(self.dropout(x)))))
 
 
+@computing()
 def train(images: np.ndarray, labels: np.ndarray, settings: dict, seed: int) -> Classifier:
     """Train on images float32 [n, H, W] and labels int [n].
 
@@ -45,21 +48,21 @@ def train(images: np.ndarray, labels: np.ndarray, settings: dict, seed: int) -> 
     """
     torch.manual_seed(stable_seed(seed, "classifier"))
     model = Classifier(int(labels.max()) + 1).to(device())
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"])
+    optimiser = Adam([(model.parameters(), 0.0)])
     x = torch.from_numpy(images).to(device())
     y = torch.from_numpy(labels.astype(np.int64)).to(device())
     batch = min(settings["batch_size"], len(x))
-    steps = settings["epochs"] * (len(x) // batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    step, steps = 0, settings["epochs"] * (len(x) // batch)
     for _ in tqdm(range(settings["epochs"]), desc="classifier", unit="epoch", mininterval=1):
         for rows in torch.randperm(len(x))[: len(x) // batch * batch].to(x.device).split(batch):
-            optimiser.zero_grad()
+            optimiser.clear()
             F.cross_entropy(model(x[rows]), y[rows]).backward()
-            optimiser.step()
-            schedule.step()
+            optimiser.step(settings["learning_rate"] / 2 * (1 + math.cos(math.pi * step / steps)))
+            step += 1
     return model.cpu().eval()
 
 
+@computing()
 @torch.inference_mode()
 def probabilities(model: Classifier, images: np.ndarray) -> np.ndarray:
     """Class probabilities, float64 [n, n_classes]; a NaN image is every class equally."""

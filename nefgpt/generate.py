@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nefgpt import io
 from nefgpt.errors import InputError
 from nefgpt.gpt import GPT, GPTConfig, KeyValueCache, context_length
-from nefgpt.gpu import device
+from nefgpt.gpu import computing, device
 
 
 def load_gpt(directory: str | Path) -> tuple[GPT, dict]:
@@ -148,6 +148,7 @@ def _check(
             raise InputError(message)
 
 
+@computing()
 @torch.inference_mode()
 def generate(
     model: GPT,

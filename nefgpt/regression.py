@@ -19,10 +19,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from nefgpt import cli
+from nefgpt.adam import Adam
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec
 from nefgpt.gpt import Decoder, DecoderConfig, KeyValueCache
-from nefgpt.gpu import device
+from nefgpt.gpu import computing, device
 from nefgpt.io import atomic_path, stable_seed, write_text
 from nefgpt.stacked import evaluate
 from nefgpt.train_gpt import batch_rows, learning_rate
@@ -92,6 +93,7 @@ class RegressionTransformer(Decoder):
         return self.mean[start + 1 : stop + 1] + self.scale[start + 1 : stop + 1] * predicted
 
 
+@computing()
 def train(
     weights: np.ndarray, population: np.ndarray, settings: dict, seed: int
 ) -> RegressionTransformer:
@@ -121,35 +123,35 @@ def train(
     config = DecoderConfig(context=weights.shape[1] - 1, **sizes)
     model = RegressionTransformer(config, mean, scale).to(where)
     rows = torch.from_numpy(weights).to(where)
-    optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
+    optimiser = Adam([(model.parameters(), 0.0)], betas=(0.9, 0.95))
     loss_of = _LOSSES[settings["loss"]]
     batch = min(settings["batch_size"], len(rows))
     title = f"regression, {len(rows)} fields"
     with tqdm(total=settings["iterations"], desc=title, unit="it", mininterval=1) as bar:
         for iteration in range(settings["iterations"]):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(settings, iteration)
             fields = rows[batch_rows(len(rows), batch, iteration, seed)]
             inputs = fields[:, :-1].clone()
             # The first weight is given at test time too; those after it are predictions.
             inputs[:, 1:] += settings["noise"] * model.scale[1:-1] * torch.randn_like(inputs[:, 1:])
             scale = model.scale[1:]
             loss = loss_of(model(inputs) / scale, fields[:, 1:] / scale)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.clear()
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
-            if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            found, norm = torch.stack([loss.detach(), norm]).cpu().tolist()  # a GPU's only wait
+            if not (math.isfinite(found) and math.isfinite(norm)):
                 raise InputError(
-                    f"the regression's loss turned {loss.item()} (gradient {norm}) at iteration "
+                    f"the regression's loss turned {found} (gradient {norm}) at iteration "
                     f"{iteration}: lower regression.learning_rate"
                 )
-            optimiser.step()
+            optimiser.step(learning_rate(settings, iteration))
             bar.update()
             if iteration % 20 == 0:
-                bar.set_postfix(loss=f"{loss.item():.4f}")
+                bar.set_postfix(loss=f"{found:.4f}", refresh=False)
     return model.eval()
 
 
+@computing()
 @torch.inference_mode()
 def roll_out(model: RegressionTransformer, first_weights: Tensor, length: int) -> Tensor:
     """Write fields from their first weights on, each prediction being the next input.
@@ -217,6 +219,7 @@ def _train_rows(fields: Fields, start: str, n: int) -> np.ndarray:
     return rows
 
 
+@computing()
 def experiment(
     conditioned: Fields, unconditioned: Fields, settings: dict, seed: int, points: Tensor
 ) -> tuple[pd.DataFrame, Rollouts]:

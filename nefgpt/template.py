@@ -19,10 +19,11 @@ import torch
 from tqdm import tqdm
 
 from nefgpt import cli
+from nefgpt.adam import Adam
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, random_weights
 from nefgpt.fit import cosine, draw_points, fit_fields, save_field, training_points
-from nefgpt.gpu import device
+from nefgpt.gpu import computing, device
 from nefgpt.io import load_signal, stable_seed
 from nefgpt.signals import kind_of
 from nefgpt.stacked import loss_and_gradient, torch_on_one_thread
@@ -30,6 +31,7 @@ from nefgpt.stacked import loss_and_gradient, torch_on_one_thread
 log = logging.getLogger(__name__)
 
 
+@computing()
 def learn_basis(
     spec: FieldSpec, points: np.ndarray, values: np.ndarray, settings: dict, seed: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -65,9 +67,7 @@ def learn_basis(
     basis = (torch.randn(k, spec.n_weights, generator=draw) * 0.02).to(where)
     codes = (torch.randn(n_fields, k, generator=draw) * 0.1).to(where)
     rates = [settings["learning_rate"], settings["coefficient_learning_rate"]]
-    optimiser = torch.optim.Adam(
-        [{"params": [mean, basis]}, {"params": [codes]}], betas=(0.9, 0.99)
-    )
+    optimisers = [Adam([(group, 0.0)], (0.9, 0.99)) for group in ([mean, basis], [codes])]
     points, target = (
         torch.from_numpy(array).to(where) for array in (points, spec.target_of(values))
     )
@@ -76,8 +76,6 @@ def learn_basis(
     order, recent = torch.zeros(0, dtype=torch.long), []
     with torch_on_one_thread():
         for step in tqdm(range(steps), desc="basis", unit="step", mininterval=1):
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * cosine(step, steps)
             if len(order) < per_step:
                 order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
             rows, order = order[:per_step].to(where), order[per_step:]
@@ -92,7 +90,8 @@ def learn_basis(
             # A shape can be twice among the rows, where one order of all ends and the next begins.
             own = gradient @ basis.T + 2 * settings["pull"] / per_step * some
             codes.grad.index_add_(0, rows, own)
-            optimiser.step()
+            for optimiser, rate in zip(optimisers, rates, strict=True):
+                optimiser.step(float(rate * cosine(step, steps)))
             recent.append(losses.mean())
             if step % 100 == 99 or step == steps - 1:
                 final = float(torch.stack(recent).mean())

@@ -7,6 +7,7 @@ that a killed and resumed run is the run that was not killed.
 import argparse
 import csv
 import dataclasses
+import functools
 import hashlib
 import io as stdio
 import json
@@ -25,9 +26,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from nefgpt import cli
+from nefgpt.adam import Adam
 from nefgpt.errors import InputError
 from nefgpt.gpt import GPT, GPTConfig, context_length
-from nefgpt.gpu import device
+from nefgpt.gpu import computing, device
 from nefgpt.io import atomic_path, sha256_of, stable_seed, write_json, write_text
 from nefgpt.versions import VERSIONS
 
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 COLUMNS = ["iteration", "train_loss", "val_loss", "learning_rate", "tokens_per_second"]
 COLUMNS += ["calibrated_val_loss", "temperature"]
 SECONDS_BETWEEN_STATES = 60
+N_NEAR = 5
 TEMPERATURES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 
 
@@ -45,6 +48,36 @@ class Sequences:
 
     codes: np.ndarray
     labels: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        self._near = np.full((len(self.codes), N_NEAR), -1)
+        self._n_near = np.full(len(self.codes), -1)  # -1: not looked for yet
+
+    def near(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The sequences nearest to some of them by mean distance, of the same class if any.
+
+        They are looked for when first asked for, and kept.
+
+        Parameters
+        ----------
+        rows : row numbers [B].
+
+        Returns
+        -------
+        ndarray
+            Row numbers [B, N_NEAR], nearest first.
+        ndarray
+            How many of them there are [B]: fewer in a class that has no more.
+        """
+        for row in np.unique(rows[self._n_near[rows] < 0]):
+            others = np.arange(len(self.codes))
+            if self.labels is not None:
+                others = np.flatnonzero(self.labels == self.labels[row])
+            distance = np.abs(self.codes[others] - self.codes[row]).sum(axis=1)
+            # The first is the sequence itself, or one just like it.
+            found = others[np.argsort(distance, kind="stable")[1 : N_NEAR + 1]]
+            self._near[row, : len(found)], self._n_near[row] = found, len(found)
+        return self._near[rows], self._n_near[rows]
 
 
 def read_split(path: Path) -> tuple[Sequences, Sequences, dict]:
@@ -92,16 +125,20 @@ def learning_rate(settings: dict, iteration: int) -> float:
     return low + 0.5 * (1 + math.cos(math.pi * progress)) * (peak - low)
 
 
+@functools.lru_cache(maxsize=2)  # a batch has rows of one epoch, or of two
+def _order(n_rows: int, epoch: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(stable_seed(seed, "epoch", epoch)).permutation(n_rows)
+
+
 def batch_rows(n_rows: int, batch: int, iteration: int, seed: int) -> np.ndarray:
     """Row numbers [batch] of an iteration: a window of the endless row of permutations."""
     places = iteration * batch + np.arange(batch)
     epochs = places // n_rows
-    orders = {
-        epoch: np.random.default_rng(stable_seed(seed, "epoch", epoch)).permutation(n_rows)
-        for epoch in np.unique(epochs)
-    }
-    return np.array(
-        [orders[epoch][place % n_rows] for epoch, place in zip(epochs, places, strict=True)]
+    return np.concatenate(
+        [
+            _order(n_rows, int(epoch), seed)[places[epochs == epoch] % n_rows]
+            for epoch in np.unique(epochs)
+        ]
     )
 
 
@@ -125,18 +162,13 @@ def mix(
     -------
     int64 [B, L]
     """
-    mixed = train.codes[chosen]
-    for i in np.flatnonzero(rng.random(len(chosen)) < share):
-        row = mixed[i]
-        others = train.codes
-        if train.labels is not None:
-            others = others[train.labels == train.labels[chosen[i]]]
-        distance = np.abs(others - row).mean(axis=1)
-        near = np.argsort(distance, kind="stable")[1:6]
-        if len(near):
-            other = others[rng.choice(near)]
-            mixed[i] = np.rint(row + rng.uniform(-0.3, 0.7) * (other - row)).astype(np.int64)
-    return mixed.clip(0, n_codes - 1)
+    codes = train.codes[chosen]
+    near, n_near = train.near(chosen)
+    moved = (rng.random(len(chosen)) < share) & (n_near > 0)
+    which = (rng.random(len(chosen)) * n_near).astype(np.int64)
+    by = rng.uniform(-0.3, 0.7, (len(chosen), 1)) * moved[:, None]
+    others = train.codes[near[np.arange(len(chosen)), which]]
+    return np.rint(codes + by * (others - codes)).astype(np.int64).clip(0, n_codes - 1)
 
 
 def prefix_of(labels: np.ndarray | None, n: int, n_codes: int) -> np.ndarray:
@@ -224,14 +256,34 @@ def highest_as_good(best: np.ndarray) -> float:
     return float(best.mean() + error)
 
 
-def _optimiser(model: GPT, settings: dict) -> torch.optim.AdamW:
+def gradients(
+    model: GPT, inputs: Tensor, targets: Tensor, smooth: Tensor | None, settings: dict, autocast
+) -> tuple[float, float]:
+    """Leave the clipped gradients of a batch in a model; its loss, and their norm before.
+
+    Parameters
+    ----------
+    inputs, targets : what `make_batch` made, on the model's device.
+    smooth : what `smooth_targets` gave; None for one-hot targets.
+    """
+    n, length = settings["accumulate"], targets.shape[1]
+    total = torch.zeros((), device=inputs.device)
+    for part, target in zip(inputs.chunk(n), targets.chunk(n), strict=True):
+        with autocast():
+            logits = model(part)[:, -length:]
+        wanted = target.flatten() if smooth is None else smooth[target.flatten()]
+        loss = F.cross_entropy(logits.float().flatten(0, 1), wanted) / n
+        loss.backward()
+        total += loss.detach()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    loss, norm = torch.stack([total, norm]).cpu().tolist()  # the host's only wait for a GPU
+    return loss, norm
+
+
+def _optimiser(model: GPT, settings: dict) -> Adam:
     decayed = [p for name, p in model.named_parameters() if p.dim() > 1 and "position" not in name]
     rest = [p for name, p in model.named_parameters() if p.dim() <= 1 or "position" in name]
-    groups = [
-        {"params": decayed, "weight_decay": settings["weight_decay"]},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=(0.9, 0.95))
+    return Adam([(decayed, settings["weight_decay"]), (rest, 0.0)], betas=(0.9, 0.95))
 
 
 def _load_state(path: Path, fingerprint: str) -> dict | None:
@@ -257,6 +309,7 @@ def _csv(rows: list[list]) -> str:
     return stream.getvalue()
 
 
+@computing()
 def train(
     tokens: Path, out_dir: Path, settings: dict, seed: int, resume_dir: Path | None = None
 ) -> None:
@@ -312,7 +365,7 @@ def train(
     state = _load_state(state_path, fingerprint) if state_path else None
     if state:
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimiser.resume(state["optimiser"])
         rows, best, running = state["rows"], state["best"], state["running"]
         begin = state["iteration"]
     saved = time.monotonic()
@@ -326,7 +379,7 @@ def train(
                     "fingerprint": fingerprint,
                     "iteration": iteration,
                     "model": model.state_dict(),
-                    "optimiser": optimiser.state_dict(),
+                    "optimiser": optimiser.state(),
                     "rows": rows,
                     "best": best,
                     "running": running,
@@ -358,34 +411,19 @@ def train(
     with tqdm(total=total, initial=begin, desc="gpt", unit="it", mininterval=1) as bar:
         for iteration in range(begin, total):
             rate = learning_rate(settings, iteration)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            inputs, targets = make_batch(train_rows, settings, n_codes, iteration, seed)
-            inputs, targets = torch.from_numpy(inputs).to(where), torch.from_numpy(targets)
+            batch = make_batch(train_rows, settings, n_codes, iteration, seed)
+            inputs, targets = (torch.from_numpy(codes).to(where) for codes in batch)
             torch.manual_seed(stable_seed(seed, "dropout", iteration))
             model.train()
-            optimiser.zero_grad(set_to_none=True)
-            loss_sum = 0.0
-            parts = zip(
-                inputs.chunk(settings["accumulate"]),
-                targets.to(where).chunk(settings["accumulate"]),
-                strict=True,
-            )
-            for part, target in parts:
-                with autocast():
-                    logits = model(part)[:, -length:]
-                wanted = target.flatten() if smooth is None else smooth[target.flatten()]
-                loss = F.cross_entropy(logits.float().flatten(0, 1), wanted)
-                (loss / settings["accumulate"]).backward()
-                loss_sum += loss.item() / settings["accumulate"]
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+            optimiser.clear()
+            loss_sum, norm = gradients(model, inputs, targets, smooth, settings, autocast)
             # Before the step: an overflowing gradient must reach neither weights nor state.
             if not (math.isfinite(loss_sum) and math.isfinite(norm)):
                 raise InputError(
                     f"the GPT's loss turned {loss_sum} (gradient {norm}) at iteration "
                     f"{iteration}: lower gpt.<model>.learning_rate"
                 )
-            optimiser.step()
+            optimiser.step(rate)
             running.append(loss_sum)
             bar.update()
             done = iteration + 1

@@ -4,6 +4,8 @@ The device is emulated, also where there is a GPU: its tensors are CPU tensors b
 that it computes the same bits. As on a GPU, an operation on tensors of two devices is an error.
 """
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from nefgpt import classifier, fit, generate, regression, stacked, template, train_gpt
 from nefgpt.config import Gpt
 from nefgpt.field import FieldSpec, random_weights
+from nefgpt.gpt import GPT, GPTConfig
 from nefgpt.tokenizer import write_tokens
 from nefgpt.weights import Fields
 
@@ -225,6 +228,17 @@ def test_gpt_and_its_samples(both, tmp_path):
     assert where == DEVICE.type
     for expected, found in zip(cpu, device, strict=True):  # attention is computed another way
         np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_host_waits_once_for_a_batch_of_the_gpt():
+    with Emulation() as emulation:
+        model = GPT(GPTConfig(vocab_size=12, context=6, embedding=8, heads=2, layers=1)).to(DEVICE)
+        codes = torch.zeros((8, 6), dtype=torch.long).to(DEVICE)
+        emulation.waits.clear()
+        found = train_gpt.gradients(
+            model, codes, codes, None, {"accumulate": 4}, contextlib.nullcontext
+        )
+        assert len(emulation.waits) == 1 and np.isfinite(found).all()
 
 
 def test_classifier(both):

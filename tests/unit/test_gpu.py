@@ -55,3 +55,39 @@ def test_a_gpu_is_for_fits_that_take_long(monkeypatch):
     ):
         monkeypatch.setattr(fit, "has_gpu", lambda answer=has_gpu: answer)
         assert fit.way_of(paper, 1, job) is expected
+
+
+def kept() -> int:
+    """How many subnormals survive in an operation that all of PyTorch's threads take part in."""
+    return int((torch.full((1 << 20,), 1e-40) * 1).view(torch.int32).count_nonzero())
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="the CPU has no such mode")
+def test_subnormals_are_zeros_in_all_threads_and_only_while_computing():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        all_kept = 1 << 20
+        assert kept() == all_kept, "PyTorch's second thread has started"
+        with gpu.computing():
+            assert kept() == 0
+            with gpu.computing():
+                assert kept() == 0
+            assert kept() == 0, "the inner one changed nothing"
+        assert kept() == all_kept
+        with pytest.raises(KeyError), gpu.computing():
+            raise KeyError
+        assert kept() == all_kept
+        torch.set_flush_denormal(True)
+        with gpu.computing():
+            pass
+        assert not (torch.full((1,), 1e-40) * 1).view(torch.int32).any(), "as it was"
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+def test_a_cpu_without_the_mode_computes_as_it_is(monkeypatch):
+    monkeypatch.setattr(torch, "set_flush_denormal", lambda mode: False)
+    with gpu.computing():
+        assert kept() == 1 << 20

@@ -308,18 +308,14 @@ def test_weight_decay_spares_positions_norms_and_biases():
     model = GPT(GPTConfig(vocab_size=N_CODES + 1, context=LENGTH, embedding=8, heads=2, layers=1))
     optimiser = train_gpt._optimiser(model, settings(weight_decay=0.3))
     names = {id(p): name for name, p in model.named_parameters()}
-    decays = {
-        names[id(p)]: group["weight_decay"]
-        for group in optimiser.param_groups
-        for p in group["params"]
-    }
+    decays = {names[id(p)]: decay for group, decay in optimiser.groups for p in group}
     assert decays.keys() == set(names.values())
     matrices = {"qkv", "projection", "expand", "contract"}
     decayed = {f"{name}.weight" for name in matrices} | {"token.weight"}
     for name, decay in decays.items():
         short = name if name.startswith("token") else ".".join(name.split(".")[-2:])
         assert decay == (0.3 if short in decayed else 0.0), name
-    assert all(group["betas"] == (0.9, 0.95) for group in optimiser.param_groups)
+    assert optimiser.betas == (0.9, 0.95)
 
 
 def test_jitter_moves_inputs_to_neighbours_only():
@@ -391,3 +387,18 @@ def test_labels_on_some_fields_only_are_refused(tmp_path):
     write_tokens(tmp_path / "t.parquet", rows, np.zeros((10, LENGTH), int), N_CODES)
     with pytest.raises(InputError, match="some fields have a label and some have none"):
         train_gpt.read_split(tmp_path / "t.parquet")
+
+
+def test_near_sequences_are_looked_for_once():
+    rng = np.random.default_rng(0)
+    codes, labels = rng.integers(60, size=(30, 4)), np.array([0] * 20 + [1] * 7 + [2] * 2 + [3])
+    train = train_gpt.Sequences(codes, labels)
+    rows = np.array([3, 21, 27, 29, 3])
+    near, n_near = train.near(rows)
+    assert n_near.tolist() == [5, 5, 1, 0, 5] and near[2, 0] == 28
+    distance = np.abs(codes[:20] - codes[3]).mean(axis=1)
+    assert near[0].tolist() == np.argsort(distance, kind="stable")[1:6].tolist()
+    assert set(near[1]) < set(range(20, 27)) - {21}
+    train.codes = None  # nothing more is computed
+    for again, first in zip(train.near(rows), (near, n_near), strict=True):
+        np.testing.assert_array_equal(again, first)

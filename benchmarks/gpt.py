@@ -1,0 +1,185 @@
+"""How long a training step of the GPT takes: ours against one written straight down in PyTorch.
+
+    python benchmarks/gpt.py --threads 1
+
+The plain step has the same size, dropout and float32, `scaled_dot_product_attention`, AdamW with
+foreach, and random batches; ours makes its batches (mixed, jittered, smoothed) as the training
+does. Steps alternate, so that other work on the machine slows both. Prints a Markdown table.
+"""
+
+import argparse
+import contextlib
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from nefgpt import train_gpt  # noqa: E402
+from nefgpt.config import Gpt  # noqa: E402
+from nefgpt.gpt import GPT, GPTConfig  # noqa: E402
+from nefgpt.gpu import computing, device  # noqa: E402
+
+# Codes, context, embedding, heads, layers, batch size. The paper's: its table 1, airplanes.
+SIZES = {
+    "default": (31, 32, 96, 4, 4, 32),
+    "paper-256": (127, 3712, 256, 16, 6, 1),
+    "paper-384": (127, 3712, 384, 16, 7, 1),
+    "paper-512": (127, 3712, 512, 16, 8, 1),
+}
+DROPOUT = 0.1
+
+
+class PlainBlock(nn.Module):
+    """GPT-2's block."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hidden states [B, T, E]."""
+        heads = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.qkv(self.norms[0](x)).chunk(3, dim=-1)
+        )
+        y = F.scaled_dot_product_attention(*heads, dropout_p=DROPOUT, is_causal=True)
+        x = x + self.dropout(self.out(y.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.mlp(self.norms[1](x)))
+
+
+class Plain(nn.Module):
+    """GPT-2 with a tied head."""
+
+    def __init__(self, vocabulary: int, context: int, width: int, heads: int, layers: int) -> None:
+        super().__init__()
+        self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+        nn.init.normal_(self.token.weight, std=0.02)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.blocks = nn.Sequential(*(PlainBlock(width, heads) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits [B, T, V]."""
+        x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
+        return self.norm(self.blocks(self.dropout(x))) @ self.token.weight.T
+
+
+def plain_step(vocabulary: int, context: int, width: int, heads: int, layers: int, batch: int):
+    """A function that takes one step of the plain model."""
+    model = Plain(vocabulary, context, width, heads, layers).to(device())
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), foreach=True)
+
+    def step(_: int) -> None:
+        tokens = torch.randint(vocabulary - 1, (batch, context), device=device())
+        loss = F.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        loss.item()
+
+    return step
+
+
+def our_step(n_codes: int, context: int, width: int, heads: int, layers: int, batch: int):
+    """A function that takes one step as `nefgpt.train_gpt.train` does."""
+    sizes = {"embedding": width, "heads": heads, "layers": layers, "dropout": DROPOUT}
+    settings = Gpt(**sizes, batch_size=batch, jitter=0.1, mix=0.8, label_smoothing_width=0.7)
+    settings = settings.model_dump()
+    model = GPT(GPTConfig(vocab_size=n_codes + 1, context=context, **sizes)).to(device())
+    optimiser = train_gpt._optimiser(model, settings)
+    smooth = train_gpt.smooth_targets(n_codes, n_codes + 1, 0.7).to(device())
+    codes = np.random.default_rng(0).integers(n_codes, size=(112, context))
+    train = train_gpt.Sequences(codes, None)
+
+    def step(iteration: int) -> None:
+        made = train_gpt.make_batch(train, settings, n_codes, iteration, 0)
+        inputs, targets = (torch.from_numpy(part).to(device()) for part in made)
+        optimiser.clear()
+        train_gpt.gradients(model, inputs, targets, smooth, settings, contextlib.nullcontext)
+        optimiser.step(1e-3)
+
+    return step
+
+
+def clocks() -> tuple[float, float]:
+    """Seconds of the wall's clock and of the process, when the device has done its work."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter(), time.process_time()
+
+
+def seconds(function, *args) -> tuple[float, float]:
+    """How long a call takes, by both clocks."""
+    began = clocks()
+    function(*args)
+    return tuple(end - start for start, end in zip(began, clocks(), strict=True))
+
+
+def matmul_peak(n: int = 1536) -> float:
+    """FLOP/s of a large float32 matrix product, the best of some."""
+    a, b = torch.rand(n, n, device=device()), torch.rand(n, n, device=device())
+    return 2 * n**3 / min(seconds(torch.mm, a, b)[0] for _ in range(9))
+
+
+def flops(n_codes: int, context: int, width: int, heads: int, layers: int, batch: int) -> int:
+    """Of a step's matrix products: forward and twice as many back, attention to all positions."""
+    weights = 12 * width**2 * layers + width * (n_codes + 1)
+    return 3 * 2 * batch * context * (weights + 2 * context * width * layers)
+
+
+@computing()
+def measure(name: str, steps: int) -> dict:
+    """One row of the table."""
+    n_codes, *size = SIZES[name]
+    torch.manual_seed(0)
+    ways = [plain_step(n_codes + 1, *size), our_step(n_codes, *size)]
+    for way in ways * 2:
+        way(0)
+    taken = np.array([[seconds(way, i) for way in ways] for i in range(steps)])  # [steps, 2, 2]
+    ratio = np.median(taken[:, 0] / taken[:, 1], axis=0)
+    wall = statistics.median(taken[:, 1, 0])
+    speed = flops(n_codes, *size) / wall
+    return {
+        "size": name,
+        "plain ms": 1e3 * statistics.median(taken[:, 0, 0]),
+        "ours ms": 1e3 * wall,
+        "ratio": ratio[0],
+        "ratio (CPU time)": ratio[1],
+        "tokens/s": size[0] * size[-1] / wall,
+        "GFLOP/s": speed / 1e9,
+        "% of peak": 100 * speed / matmul_peak(),
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["default"])
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--threads", type=int, help="PyTorch's; else as many as it likes")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = [measure(name, args.steps) for name in args.sizes]
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows]
+    sys.stdout.write("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
