@@ -100,14 +100,14 @@ def learn_basis(
                         f"the basis turned non-finite by step {step}: lower template.learning_rate"
                     )
                 recent.clear()
-    differences = (codes @ basis).cpu().double()
-    centre = differences.mean(dim=0)
-    _, spread, rows = torch.linalg.svd(differences - centre, full_matrices=False)
-    # The sign of a direction is arbitrary; fix it, so that equal inputs give equal bases.
-    peak = rows.abs().argmax(dim=1, keepdim=True)
-    rows = rows * rows.gather(1, peak).sign()
-    turned = rows[:k] * spread[:k, None] / np.sqrt(n_fields - 1)
-    return (mean.cpu() + centre).float().numpy(), turned.float().numpy(), final
+        differences = (codes @ basis).cpu().double()
+        centre = differences.mean(dim=0)
+        _, spread, rows = torch.linalg.svd(differences - centre, full_matrices=False)
+        # The sign of a direction is arbitrary; fix it, so that equal inputs give equal bases.
+        peak = rows.abs().argmax(dim=1, keepdim=True)
+        rows = rows * rows.gather(1, peak).sign()
+        turned = rows[:k] * spread[:k, None] / np.sqrt(n_fields - 1)
+        return (mean.cpu() + centre).float().numpy(), turned.float().numpy(), final
 
 
 def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, seed: int) -> None:
