@@ -4,11 +4,20 @@ import logging
 from collections.abc import Callable
 
 import numba
+import numba.np.linalg
 
 log = logging.getLogger(__name__)
 
 # Sums may be regrouped, for vector registers; NaN and infinity keep their meaning.
 MATH = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
+
+
+def _no_blas() -> None:
+    raise ImportError("compiled functions multiply no matrices")
+
+
+# Numba looks for SciPy's at the first call, which takes a sixth of a field's whole job.
+numba.np.linalg.ensure_blas = _no_blas
 
 
 def compiled(function: Callable, **options) -> Callable:

@@ -12,7 +12,6 @@ import yaml
 from nefgpt import (
     cli,
     figures,
-    figures_regression,
     present_images,
     report,
     sheets,
@@ -23,7 +22,6 @@ from nefgpt.config import validate
 from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import read_json, read_table
-from nefgpt.regression import STARTS, read_rollouts
 
 # Rule to the rules whose output it takes, as in workflow/rules.
 NEEDS = {
@@ -227,6 +225,9 @@ def make_figures(results: str | Path) -> None:
 
 def _draw_regression(folder: Path, out_dir: Path) -> None:
     """Errors of the written fields, their images, and one signal fitted from two starts."""
+    from nefgpt import figures_regression  # loads PyTorch, which no other figure needs
+    from nefgpt.regression import STARTS, read_rollouts
+
     table = read_table(folder / "regression.csv", ["n_fields", "start", "psnr"])
     numbers = table.columns.difference(["start", "loss"])
     table[numbers] = table[numbers].apply(pd.to_numeric)

@@ -4,15 +4,18 @@ Grid evaluation, marching cubes, meshes and point clouds. One of the kinds of `n
 """
 
 import dataclasses
+import functools
+import importlib.machinery
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from nefgpt import fused
 from nefgpt.field import FieldSpec
 from nefgpt.io import load_signal
+from nefgpt.parts import connected_parts
 from nefgpt.signals import Decoded
 
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
@@ -84,12 +87,23 @@ def evaluate_grid(spec: FieldSpec, weights: np.ndarray, resolution: int) -> np.n
     return np.ascontiguousarray(np.moveaxis(planes, 0, across))
 
 
+@functools.cache
+def _mcubes() -> ModuleType:
+    """PyMCubes' extension alone: the package loads SciPy as well, to smooth, which takes 0.3 s."""
+    package = importlib.util.find_spec("mcubes")
+    places = package.submodule_search_locations if package else None
+    found = importlib.machinery.PathFinder.find_spec("mcubes._mcubes", places)
+    if found is None:
+        return importlib.import_module("mcubes")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
 def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Level set of a corner-exact grid over [-0.5, 0.5]^3, closed at the cube's border."""
-    import mcubes
-
     padded = np.pad(grid, 1, constant_values=1.0)
-    vertices, faces = mcubes.marching_cubes(padded, level)
+    vertices, faces = _mcubes().marching_cubes(padded, level)
     vertices = (vertices - 1) / (len(grid) - 1) - 0.5
     return vertices, faces.astype(np.int64)[:, ::-1]
 
@@ -116,9 +130,7 @@ def surface(
     vertices, faces = marching_cubes(grid, spec.surface_level(level))
     if not len(faces):
         return Surface(vertices, faces, 0)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
-    n_components, part = connected_components(graph, directed=False)
+    n_components, part = connected_parts(faces, len(vertices))
     part_of_face = part[faces[:, 0]]
     sizes = np.bincount(part_of_face, minlength=n_components)
     faces = faces[sizes[part_of_face] >= min_component * sizes.max()]

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from nefgpt import cli
 
 ASKED = """
@@ -31,6 +33,28 @@ def test_libraries_keep_to_the_threads_of_the_job():
         check=True,
     )
     assert set(json.loads(done.stdout).values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        # What a workflow imports whenever it builds its DAG.
+        (
+            "config, dataset, gpu",
+            "igl matplotlib numba pandas scipy.sparse torch trimesh",
+        ),
+        # A field's job, of which there may be thousands.
+        ("fit, shapes, images", "matplotlib pandas pyarrow scipy.sparse torch trimesh"),
+        ("sdf", "matplotlib numba pandas pyarrow torch"),
+        ("inputs, weights, tokenizer, sample", "matplotlib pandas scipy.sparse torch trimesh"),
+        ("clouds, extract, metrics, tables", "matplotlib scipy.sparse torch trimesh"),
+        ("present", "torch"),
+    ],
+)
+def test_a_stage_loads_only_what_it_needs(modules, heavy):
+    code = f"import sys; from nefgpt import {modules}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(heavy.split()) & set(done.stdout.split())
 
 
 def test_a_bound_of_ones_own_is_kept(monkeypatch):
