@@ -26,9 +26,10 @@ from nefgpt.io import read_json, read_table
 # Rule to the rules whose output it takes, as in workflow/rules.
 NEEDS = {
     "sdf": ("procedural",),
-    "shapes": ("list_shapes", "sdf", "images"),
-    "template": ("sdf", "images"),
-    "fit": ("sdf", "images", "template"),
+    "signal": ("sdf",),
+    "shapes": ("list_shapes", "signal", "images"),
+    "template": ("signal", "images"),
+    "fit": ("signal", "images", "template"),
     "weights": ("list_shapes", "shapes", "template", "fit"),
     "tokens": ("template", "weights"),
     "train_gpt": ("tokens",),
@@ -36,9 +37,9 @@ NEEDS = {
     "sample_gaussian": ("weights",),
     "sample_train": ("weights", "tokens"),
     "extract": ("sample_gpt", "sample_gaussian", "sample_train", "clouds"),
-    "fit_starts": ("sdf", "images", "template"),
+    "fit_starts": ("signal", "images", "template"),
     "regression": ("fit_starts",),
-    "clouds": ("list_shapes", "shapes", "sdf", "images"),
+    "clouds": ("list_shapes", "shapes", "signal", "images"),
     "choose_real": ("clouds",),
     "classifier": ("clouds",),
     "tune": ("train_gpt", "weights", "tokens", "clouds", "classifier"),
@@ -69,7 +70,7 @@ def generators(config: dict) -> list[tuple[str, str]]:
 def edges(config: dict) -> list[tuple[str, str]]:
     """The edges of the rules that a run of this configuration has."""
     images = config["dataset"]["kind"] in IMAGE_KINDS
-    absent = {"sdf"} if images else {"images", "classifier"}
+    absent = {"sdf", "signal"} if images else {"images", "classifier"}
     absent |= set() if config["dataset"]["kind"] == "procedural" else {"procedural"}
     absent |= set() if config["tuning"] else {"tune"}
     absent |= set() if config["regression"] else {"fit_starts", "regression"}

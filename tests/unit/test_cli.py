@@ -40,7 +40,7 @@ def test_libraries_keep_to_the_threads_of_the_job():
     [
         # What a workflow imports whenever it builds its DAG.
         (
-            "config, dataset, gpu",
+            "config, dataset, finished, gpu",
             "igl matplotlib numba pandas scipy.sparse torch trimesh",
         ),
         # A field's job, of which there may be thousands.
