@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from nefgpt.errors import InputError
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main`; end with one clear message and status 1 on bad input."""
+    bound_threads()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         main()
@@ -17,6 +19,15 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted")
+
+
+def bound_threads() -> None:
+    """Hold libigl to a job's threads, before its first use: it alone does not ask OpenMP's bound.
+
+    Snakemake sets that for every job, and BLAS, PyTorch, pyarrow and this package keep to it.
+    """
+    if bound := os.environ.get("OMP_NUM_THREADS"):
+        os.environ.setdefault("IGL_NUM_THREADS", bound.split(",")[0].strip())
 
 
 def json_argument(text: str) -> dict:

@@ -1,6 +1,7 @@
 """Functions that numba compiles to machine code, and the threads that run them."""
 
 import functools
+import importlib
 import logging
 import os
 from collections.abc import Callable
@@ -9,11 +10,27 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from numba.np import linalg
 
 log = logging.getLogger(__name__)
 
 # Sums may be regrouped, for vector registers; NaN and infinity keep their meaning.
 MATH = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
+
+
+def _load_without_scipy() -> None:
+    """Load what numba loads at the first call, which else looks for SciPy's BLAS.
+
+    To load SciPy takes a sixth of a field's whole job. It is there, as this package needs it.
+    """
+    look, linalg.ensure_blas = linalg.ensure_blas, lambda: None
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = look
+
+
+_load_without_scipy()
 
 
 def _stamp(path: str) -> tuple:

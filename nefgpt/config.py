@@ -86,6 +86,8 @@ class Sdf(Block):
     n_near: Annotated[int, Field(ge=1000, le=10**9)] = 100_000
     sigma: Annotated[float, Field(gt=0, le=0.2)] = 0.01
     extent: Annotated[float, Field(gt=0, le=1)] = 0.9
+    # A pack's ids and paths are one argument of a shell command, which ends at 128 KiB.
+    shapes_per_job: Annotated[int, Field(ge=1, le=200)] = 16
 
 
 class FieldBlock(Block):

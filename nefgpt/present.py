@@ -12,7 +12,6 @@ import yaml
 from nefgpt import (
     cli,
     figures,
-    figures_regression,
     present_images,
     report,
     sheets,
@@ -23,14 +22,14 @@ from nefgpt.config import validate
 from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import read_json, read_table
-from nefgpt.regression import STARTS, read_rollouts
 
 # Rule to the rules whose output it takes, as in workflow/rules.
 NEEDS = {
     "sdf": ("procedural",),
-    "shapes": ("list_shapes", "sdf", "images"),
-    "template": ("sdf", "images"),
-    "fit": ("sdf", "images", "template"),
+    "signal": ("sdf",),
+    "shapes": ("list_shapes", "signal", "images"),
+    "template": ("signal", "images"),
+    "fit": ("signal", "images", "template"),
     "weights": ("list_shapes", "shapes", "template", "fit"),
     "tokens": ("template", "weights"),
     "train_gpt": ("tokens",),
@@ -38,9 +37,9 @@ NEEDS = {
     "sample_gaussian": ("weights",),
     "sample_train": ("weights", "tokens"),
     "extract": ("sample_gpt", "sample_gaussian", "sample_train", "clouds"),
-    "fit_starts": ("sdf", "images", "template"),
+    "fit_starts": ("signal", "images", "template"),
     "regression": ("fit_starts",),
-    "clouds": ("list_shapes", "shapes", "sdf", "images"),
+    "clouds": ("list_shapes", "shapes", "signal", "images"),
     "choose_real": ("clouds",),
     "classifier": ("clouds",),
     "tune": ("train_gpt", "weights", "tokens", "clouds", "classifier"),
@@ -71,7 +70,7 @@ def generators(config: dict) -> list[tuple[str, str]]:
 def edges(config: dict) -> list[tuple[str, str]]:
     """The edges of the rules that a run of this configuration has."""
     images = config["dataset"]["kind"] in IMAGE_KINDS
-    absent = {"sdf"} if images else {"images", "classifier"}
+    absent = {"sdf", "signal"} if images else {"images", "classifier"}
     absent |= set() if config["dataset"]["kind"] == "procedural" else {"procedural"}
     absent |= set() if config["tuning"] else {"tune"}
     absent |= set() if config["regression"] else {"fit_starts", "regression"}
@@ -227,6 +226,9 @@ def make_figures(results: str | Path) -> None:
 
 def _draw_regression(folder: Path, out_dir: Path) -> None:
     """Errors of the written fields, their images, and one signal fitted from two starts."""
+    from nefgpt import figures_regression  # loads PyTorch, which no other figure needs
+    from nefgpt.regression import STARTS, read_rollouts
+
     table = read_table(folder / "regression.csv", ["n_fields", "start", "psnr"])
     numbers = table.columns.difference(["start", "loss"])
     table[numbers] = table[numbers].apply(pd.to_numeric)

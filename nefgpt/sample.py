@@ -7,14 +7,17 @@ The rows of the ladder of bounds (DESIGN.md, section 6) and every generator end 
 import argparse
 import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nefgpt import cli, weights
 from nefgpt.errors import InputError
-from nefgpt.gpt import GPT
 from nefgpt.io import stable_seed
 from nefgpt.tokenizer import Tokenizer, load_tokenizer, read_tokens, write_tokens
+
+if TYPE_CHECKING:
+    from nefgpt.gpt import GPT  # what needs no model starts sooner without PyTorch
 
 
 def choose_train(n_train: int, n: int, seed: int) -> np.ndarray:
@@ -67,7 +70,7 @@ def gaussian_samples(
 
 
 def gpt_samples(
-    model: GPT, about: dict, tokenizer: Tokenizer, settings: dict, n: int, seed: int
+    model: "GPT", about: dict, tokenizer: Tokenizer, settings: dict, n: int, seed: int
 ) -> tuple[np.ndarray, list[int | None]]:
     """Token sequences uint16 [n, L] of a trained GPT and the classes they were asked for.
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import igl
 import numpy as np
 import trimesh
+from tqdm import tqdm
 
 from nefgpt import cli, meshes
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, sha256_of, stable_seed
+from nefgpt.finished import is_finished, made_from, state_of, write_note
+from nefgpt.io import atomic_path, load_signal, sha256_of, stable_seed, write_json
 
 log = logging.getLogger(__name__)
 
@@ -175,9 +177,18 @@ def sample_sdf(mesh: trimesh.Trimesh, settings: dict, seed: int) -> dict:
     }
 
 
-def prepare(path: Path, shape_id: str, out: Path, settings: dict, seed: int) -> None:
-    """Write one shape's point cloud; an unusable mesh is written as rejected, with its reason."""
+def prepare(
+    path: Path, shape_id: str, out: Path, settings: dict, seed: int, versions: str = ""
+) -> None:
+    """Write one shape's point cloud; an unusable mesh is written as rejected, with its reason.
+
+    Parameters
+    ----------
+    versions : of the code that makes mesh and cloud; part of the cloud's note.
+    """
     began, reason = time.perf_counter(), ""
+    # Before the mesh is read: a change in between makes the cloud one of the earlier content.
+    state = state_of(Path(path))
     empty = np.zeros((0, 3), np.float32)
     arrays = {"points": empty, "sdf": empty[:, 0], "surface": empty}
     arrays |= {"center": np.zeros(3), "scale": np.float64(1), "n_faces": 0, "watertight": False}
@@ -188,26 +199,62 @@ def prepare(path: Path, shape_id: str, out: Path, settings: dict, seed: int) -> 
         arrays |= {"n_faces": len(mesh.faces), "watertight": bool(mesh.is_watertight)}
     except InputError as error:
         reason = str(error)
-    arrays["sha256"] = sha256_of(path) if Path(path).is_file() else ""
-    arrays |= {"source_path": str(path), "rejected": reason}
+    arrays |= {"sha256": state["sha256"], "source_path": str(path), "rejected": reason}
     arrays["seconds"] = time.perf_counter() - began
     with atomic_path(out) as temporary:
         np.savez(temporary, **arrays)
+        write_note(temporary, made_from(path, settings, seed, versions) | {"mesh": state})
+
+
+def prepare_pack(
+    sources: dict[str, str], out_dir: Path, settings: dict, seed: int, versions: str
+) -> dict[str, str]:
+    """Write `<shape_id>.npz` of every mesh, but for those that an earlier job finished.
+
+    Parameters
+    ----------
+    sources : shape id to mesh file.
+
+    Returns
+    -------
+    Hex SHA-256 of each file.
+    """
+    hashes = {}
+    for shape_id, source in tqdm(sources.items(), desc="meshes", unit="mesh", mininterval=1):
+        path, wanted = out_dir / f"{shape_id}.npz", made_from(source, settings, seed, versions)
+        if _is_whole(path) and is_finished(path, wanted, Path(source)):
+            log.info("kept %s: made from the same mesh", path)
+        else:
+            prepare(Path(source), shape_id, path, settings, seed, versions)
+        hashes[shape_id] = sha256_of(path)
+    return hashes
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a cloud is there and its checksums are right."""
+    try:
+        return path.exists() and bool(load_signal(path))
+    except InputError as error:
+        log.warning("%s; it is made anew", error)
+        return False
 
 
 def main() -> None:
-    """Command line: write one shape's point cloud (.npz)."""
+    """Command line: meshes to point clouds (.npz)."""
     parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.sdf", description="Meshes to SDF point clouds."
+        prog="python -m nefgpt.sdf", description="Write the SDF point clouds of meshes."
     )
-    parser.add_argument("--mesh", type=Path, required=True)
-    parser.add_argument("--shape-id", required=True)
+    parser.add_argument("--meshes", required=True, help="JSON object: shape id -> file, or @file")
     parser.add_argument("--settings", required=True, help="sdf block, JSON or @file")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--versions", default="", help="of the code; other clouds are made anew")
+    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, help="write the files' hashes here when done")
     args = parser.parse_args()
-    settings = cli.json_argument(args.settings)
-    prepare(args.mesh, args.shape_id, args.out, settings, args.seed)
+    sources, settings = cli.json_argument(args.meshes), cli.json_argument(args.settings)
+    hashes = prepare_pack(sources, args.out_dir, settings, args.seed, args.versions)
+    if args.manifest:
+        write_json(args.manifest, hashes)
 
 
 if __name__ == "__main__":

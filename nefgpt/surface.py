@@ -1,14 +1,17 @@
 """The surface that a field holds: its values on a grid, where they matter, and marching cubes."""
 
 import dataclasses
+import functools
+import importlib.machinery
+import importlib.util
+from types import ModuleType
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from nefgpt import fused
 from nefgpt.compiled import compiled
 from nefgpt.field import FieldSpec
+from nefgpt.parts import connected_parts
 
 _STRIDE = 4  # grid samples from one coarse sample to the next
 # A cell is looked into where the field says at a corner that the surface is nearer than this, in
@@ -206,10 +209,21 @@ def evaluate_near(
     return np.moveaxis(values, 0, across)
 
 
+@functools.cache
+def _mcubes() -> ModuleType:
+    """PyMCubes' extension alone: the package loads SciPy as well, to smooth, which takes 0.3 s."""
+    package = importlib.util.find_spec("mcubes")
+    places = package.submodule_search_locations if package else None
+    found = importlib.machinery.PathFinder.find_spec("mcubes._mcubes", places)
+    if found is None:
+        return importlib.import_module("mcubes")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
 def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Level set of a corner-exact grid over [-0.5, 0.5]^3, closed at the cube's border."""
-    import mcubes
-
     inside, box = grid < level, []  # the samples around all that lie inside
     for d in range(3):
         found = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != d)))
@@ -217,7 +231,7 @@ def marching_cubes(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarr
             return np.zeros((0, 3)), np.zeros((0, 3), np.int64)
         box.append(slice(max(found[0] - 1, 0), found[-1] + 2))
     padded = np.pad(grid[tuple(box)], 1, constant_values=1.0)
-    vertices, faces = mcubes.marching_cubes(padded, level)
+    vertices, faces = _mcubes().marching_cubes(padded, level)
     vertices = (vertices - 1 + [side.start for side in box]) / (len(grid) - 1) - 0.5
     return vertices, faces.astype(np.int64)[:, ::-1]
 
@@ -244,9 +258,7 @@ def surface(
     vertices, faces = marching_cubes(grid, spec.surface_level(level))
     if not len(faces):
         return Surface(vertices, faces, 0)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
-    n_components, part = connected_components(graph, directed=False)
+    n_components, part = connected_parts(faces, len(vertices))
     part_of_face = part[faces[:, 0]]
     sizes = np.bincount(part_of_face, minlength=n_components)
     faces = faces[sizes[part_of_face] >= min_component * sizes.max()]

@@ -1,5 +1,8 @@
 """Compiled functions work also where nothing can be kept on disk."""
 
+import subprocess
+import sys
+
 import numba
 
 from nefgpt import compiled
@@ -17,3 +20,16 @@ def test_without_a_folder_for_the_result(monkeypatch, caplog):
         double = compiled.compiled(lambda x: 2 * x)
     assert double(3) == 6
     assert "compiled anew in every process" in caplog.text
+
+
+def test_a_first_call_loads_no_linear_algebra():
+    code = """
+import sys
+import numpy as np
+from nefgpt.parts import connected_parts
+connected_parts(np.array([[0, 1, 2]]), 4)
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "numba.np.arraymath" in loaded and "scipy.linalg" not in loaded

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import trimesh
 
+from nefgpt import sdf
 from nefgpt.errors import InputError
 from nefgpt.io import load_signal
 from nefgpt.sdf import (
     mesh_to_sdf_distance,
     on_thin_part,
     prepare,
+    prepare_pack,
     sign_agreement,
     signed_distance,
 )
@@ -92,6 +94,60 @@ def test_unusable_mesh_is_recorded_with_its_reason(tmp_path):
     (tmp_path / "a.obj").write_text("")
     prepare(tmp_path / "a.obj", "a", tmp_path / "a.npz", SETTINGS, 0)
     assert "empty" in load_signal(tmp_path / "a.npz")["rejected"]
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """Three meshes, one of them unusable, and how to make their clouds."""
+    sources = {name: str(tmp_path / f"{name}.off") for name in "abc"}
+    for name in "ac":
+        trimesh.creation.icosphere(subdivisions=1).export(sources[name])
+    (tmp_path / "b.off").write_text("OFF\n1 0 0\n0 0 0\n")
+    return lambda **other: prepare_pack(
+        sources,
+        tmp_path,
+        SETTINGS | other.pop("settings", {}),
+        **{"seed": 0, "versions": "1"} | other,
+    )
+
+
+def test_pack_keeps_what_is_finished(pack, tmp_path):
+    first = pack()
+    assert {n: bool(load_signal(tmp_path / f"{n}.npz")["rejected"]) for n in "abc"} == {
+        "a": False,
+        "b": True,
+        "c": False,
+    }
+    for damaged in (lambda content: content[:-9], lambda c: c[:900] + b"~" + c[901:]):
+        path = tmp_path / "a.npz"
+        path.write_bytes(damaged(path.read_bytes()))
+        again = pack()
+        assert {name for name in first if again[name] != first[name]} == {"a"}
+        assert len(load_signal(path)["points"]) == 2000
+        first = again
+    trimesh.creation.box().export(tmp_path / "c.off")
+    again = pack()
+    assert {name for name in first if again[name] != first[name]} == {"c"}
+    for other in ({"seed": 1}, {"versions": "2"}, {"settings": {"sigma": 0.02}}):
+        new = pack(**other)
+        assert not set(new.values()) & set(again.values())
+        again = new
+
+
+def test_killed_pack_goes_on(pack, tmp_path, monkeypatch):
+    def killed(path, shape_id, *rest):
+        if shape_id == "c":
+            raise KeyboardInterrupt
+        prepare(path, shape_id, *rest)
+
+    monkeypatch.setattr(sdf, "prepare", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pack()
+    before = {name: (tmp_path / f"{name}.npz").read_bytes() for name in "ab"}
+    monkeypatch.setattr(sdf, "prepare", prepare)
+    pack()
+    assert before == {name: (tmp_path / f"{name}.npz").read_bytes() for name in "ab"}
+    assert len(load_signal(tmp_path / "c.npz")["points"]) == 2000
 
 
 def test_truncated_cloud_is_named(tmp_path):

@@ -58,10 +58,14 @@ def _dry_run(folder: Path, words: list[str], versions: dict[str, int], output: P
 
 
 def stale(
-    folder: Path, config: dict, *words: str, versions: dict[str, int] | None = None
+    folder: Path,
+    config: dict,
+    *words: str,
+    target: str = "all",
+    versions: dict[str, int] | None = None,
 ) -> dict[str, int]:
     """Jobs per rule that a run would execute, with other versions of some stages' code."""
-    given = command(folder, config, "--dry-run", *words, "all")[3:]
+    given = command(folder, config, "--dry-run", *words, target)[3:]
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "output"
         process = FORKS.Process(target=_dry_run, args=(folder, given, versions or {}, output))
@@ -73,7 +77,7 @@ def stale(
         return {}
     table = text.split("Job stats:")[1].split("\n\n")[0]
     jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
-    return {name: count for name, count in jobs.items() if name not in ("all", "total")}
+    return {name: count for name, count in jobs.items() if name not in (target, "total")}
 
 
 def changed(path: str, value: object, config: dict = TINY) -> dict:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import trimesh
 
 from nefgpt.dataset import split_of
+from nefgpt.fit import load_field
 from nefgpt.procedural import shape_id
 from nefgpt.versions import VERSIONS
 from tests.workflow import test_image_workflow
@@ -77,7 +79,7 @@ TOKENS = GENERATED | {"tokens", "train_gpt", "sample_train"}
 FITTED = TOKENS | SAMPLES | {"fit", "weights"}
 FIELDS = FITTED | {"template"}
 REAL = {"clouds", "choose_real", "reference_distances"}
-SDF = FIELDS | {"sdf", "shapes"} | REAL
+SDF = FIELDS | {"sdf", "signal", "shapes"} | REAL
 PAPER = {"template.n_shapes": 1, "template.n_components": 0}
 
 # Every key of the configuration: a new value (with what it needs), and the rules that run again.
@@ -89,6 +91,7 @@ STALE = {
     "sdf.n_near": (4001, SDF),
     "sdf.sigma": (0.02, SDF),
     "sdf.extent": (0.8, SDF),
+    "sdf.shapes_per_job": (3, DRAWN),
     "field.octaves": (3, FIELDS),
     "field.include_input": (False, FIELDS),
     "field.frequency": (3.0, FIELDS),
@@ -282,7 +285,7 @@ def test_added_mesh_fits_that_mesh(run):
     fits = sum(split != "test" for split in splits)
     assert fits > 0
     found = stale(run, config)
-    added = {"sdf": 2, "shapes": 1, "fit": fits, "weights": 1, "list_shapes": 1}
+    added = {"sdf": 1, "signal": 2, "shapes": 1, "fit": fits, "weights": 1, "list_shapes": 1}
     assert added.items() <= found.items(), "the new shapes, and the aggregates"
     assert not {"template", "procedural"} & set(found)
 
@@ -313,6 +316,42 @@ def ellipsoids(folder: Path, n: int) -> None:
         mesh = trimesh.creation.icosphere(subdivisions=2)
         mesh.apply_scale([1, 0.3 + 0.04 * i, 0.8 - 0.03 * i])
         mesh.export(folder / f"shape {i}.{('obj', 'off', 'ply', 'stl', 'glb')[i % 5]}")
+
+
+def test_every_mesh_is_stale_by_itself(tmp_path):
+    meshes, results = tmp_path / "meshes", tmp_path / RESULTS
+    ellipsoids(meshes, 7)
+    config = changed("dataset", {"kind": "folder", "root": "meshes"})
+    config["dataset"]["split"] = {"train": 0.6, "val": 0.2, "test": 0.2}
+    config = changed("sdf.shapes_per_job", 4, config)
+    config = changed("template.n_shapes", 2, changed("template.n_components", 1, config))
+    snakemake(tmp_path, config, "fields")
+    clouds = {path.stem: path.read_bytes() for path in (results / "sdf").glob("*.npz")}
+    assert len(clouds) == 7 and not list((results / "sdf/packs").glob("*"))
+    assert stale(tmp_path, config, target="fields") == {}
+
+    template = load_field(results / "fields/template.safetensors")[2]["shape_ids"]
+    fields = sorted(path.stem for path in (results / "fields").glob("shape*"))
+    edited = next(name for name in fields if name not in template)
+    (mesh,) = meshes.glob(edited.replace("_", " ") + ".*")
+    content = mesh.read_bytes()
+    mesh.write_bytes(content)
+    assert stale(tmp_path, config, target="fields") == {}, "written anew, with the same content"
+    trimesh.creation.icosphere(subdivisions=1).export(mesh)
+    one = {"sdf": 1, "signal": 1, "shapes": 1, "fit": 1, "weights": 1}
+    assert stale(tmp_path, config, target="fields") == one
+    os.utime(mesh, (0, 0))
+    assert stale(tmp_path, config, target="fields") == one, "replaced by an older file"
+    more = changed("fit.steps", 41, config)
+    assert stale(tmp_path, more, target="fields") == one | {"fit": len(fields)}
+
+    snakemake(tmp_path, config, "fields")
+    now = {path.stem: path.read_bytes() for path in (results / "sdf").glob("*.npz")}
+    assert {name for name in clouds if now[name] != clouds[name]} == {edited}
+    assert stale(tmp_path, config, target="fields") == {}
+    (results / f"sdf/{edited}.npz").unlink()
+    assert stale(tmp_path, more, target="fields")["sdf"] == 1
+    assert stale(tmp_path, more, target="fields")["signal"] == 1
 
 
 @pytest.mark.parametrize("steps", [5, 500_000])

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import json
 import logging
@@ -17,6 +18,7 @@ from nefgpt.config import validate
 from nefgpt.dataset import IMAGE_KINDS, MESHES_PER_PACK, list_shapes, template_shapes
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec
+from nefgpt.finished import is_finished, made_from
 from nefgpt.gpu import worth_a_gpu
 from nefgpt.io import check_writable, clock_advice, remove_unfinished
 from nefgpt.versions import VERSIONS
@@ -77,7 +79,7 @@ FITTED = [shape.shape_id for shape in SHAPES if shape.split in ("train", "val")]
 HERE_GPU = shutil.which("nvidia-smi") is not None
 PER_JOB = CONFIG["fit"]["fields_per_job"]
 # Without the keys that the others make idle: a change of those re-runs nothing.
-SDF = without(CONFIG["sdf"], *["method"] * (CONFIG["sdf"]["backend"] == "libigl"))
+SDF = without(CONFIG["sdf"], "shapes_per_job", *["method"] * (CONFIG["sdf"]["backend"] == "libigl"))
 IDLE = (
     ("schedule", "averaging", "quality_resolution")
     if CONFIG["template"]["n_components"]
@@ -147,13 +149,60 @@ def drop_default_rate_limit(workflow):
         workflow.scheduler.job_rate_limiter = None
 
 
-def mesh_of(wildcards):
-    """The mesh itself, or the manifest of the pack that writes it."""
-    shape = BY_ID[wildcards.shape_id]
+def mesh_of(shape_id):
+    """The mesh itself, or the manifest of the pack that writes it, in a list."""
+    shape = BY_ID[shape_id]
     if shape.pack is not None:
-        return f"{RESULTS}/dataset/packs/{shape.pack}.json"
+        return [f"{RESULTS}/dataset/packs/{shape.pack}.json"]
     # A folder that lacks its mesh is rejected by the job, with a reason.
-    return shape.path if Path(shape.path).exists() else []
+    return [shape.path] if Path(shape.path).exists() else []
+
+
+# Packs of point clouds are slices of all shapes, those of one procedural pack side by side. An
+# added shape moves others between packs, but only clouds that are not finished ask for theirs.
+MESH_ORDER = [s.shape_id for s in sorted(SHAPES, key=lambda s: (s.pack or 0, s.shape_id))]
+SDF_PER_JOB = CONFIG["sdf"]["shapes_per_job"]
+SDF_PACK = {shape_id: i // SDF_PER_JOB for i, shape_id in enumerate(MESH_ORDER)}
+MESH_VERSIONS = ("sdf", "procedural") if CONFIG["dataset"]["kind"] == "procedural" else ("sdf",)
+SDF_VERSIONS = ", ".join(map(version, MESH_VERSIONS))
+
+
+def cloud_of(shape_id):
+    """What a shape's point cloud is made from."""
+    return made_from(BY_ID[shape_id].path, SDF, CONFIG["seed"], SDF_VERSIONS)
+
+
+@functools.cache
+def unfinished(shape_id):
+    """Whether a shape's point cloud is still to be made from its mesh and these settings."""
+    shape = BY_ID[shape_id]
+    mesh = Path(shape.path) if shape.pack is None else None
+    return not is_finished(Path(signal_path(shape_id)), cloud_of(shape_id), mesh)
+
+
+def mesh_time(shape_id):
+    """When a mesh was written: Snakemake sees no change by an older file."""
+    path = Path(BY_ID[shape_id].path)
+    return path.stat().st_mtime_ns if BY_ID[shape_id].pack is None and path.exists() else None
+
+
+def sdf_members(pack):
+    """The shapes whose point clouds a pack's job has to make."""
+    some = MESH_ORDER[int(pack) * SDF_PER_JOB : (int(pack) + 1) * SDF_PER_JOB]
+    return list(filter(unfinished, some))
+
+
+def signal_sources(wildcards):
+    """The mesh of a point cloud, and its pack's job as long as the cloud is unfinished.
+
+    With a job Snakemake runs all that takes its outputs, changed or not, and behind an `ancient`
+    output it overlooks other changes. So only unfinished clouds are outputs. A finished one asks
+    for a file that nothing makes, and Snakemake then takes the cloud as it is.
+    """
+    shape_id = wildcards.shape_id
+    if not unfinished(shape_id):
+        return f"{signal_path(shape_id)}-is-finished"
+    return [f"{SIGNALS}/packs/{SDF_PACK[shape_id]}.json", *mesh_of(shape_id)]
 
 
 def signal_path(shape_id):

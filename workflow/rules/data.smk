@@ -44,34 +44,51 @@ rule procedural:
             root=f"{RESULTS}/dataset",
             seed=CONFIG["seed"],
             start=int(wildcards.pack) * MESHES_PER_PACK,
-            n_shapes=(int(wildcards.pack) + 1) * MESHES_PER_PACK,
+            n_shapes=MESHES_PER_PACK,
         ),
         version=version("procedural"),
     shell:
         "python -m nefgpt.procedural {params.options} --manifest {output} > {log} 2>&1"
 
 
+# Its clouds are no outputs, which Snakemake would delete first: a killed job's stay. The manifest
+# is temporary, so that whatever cloud is unfinished next asks for the job again.
 rule sdf:
     input:
-        mesh_of,
+        lambda wildcards: sorted({m for i in sdf_members(wildcards.pack) for m in mesh_of(i)}),
     output:
-        f"{RESULTS}/sdf/{{shape_id}}.npz",
+        temp(f"{RESULTS}/sdf/packs/{{pack}}.json"),
     log:
-        f"{RESULTS}/logs/sdf/{{shape_id}}.log",
+        f"{RESULTS}/logs/sdf/{{pack}}.log",
     priority: 10
     conda:
         "../envs/core.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 15 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         options=lambda wildcards: options(
-            mesh=BY_ID[wildcards.shape_id].path, settings=SDF, seed=CONFIG["seed"]
+            meshes={i: BY_ID[i].path for i in sdf_members(wildcards.pack)},
+            settings=SDF,
+            seed=CONFIG["seed"],
+            versions=SDF_VERSIONS,
+            out_dir=SIGNALS,
         ),
-        version=version("sdf"),
     shell:
-        "python -m nefgpt.sdf {params.options} --shape-id {wildcards.shape_id:q}"
-        " --out {output} > {log} 2>&1"
+        "python -m nefgpt.sdf {params.options} --manifest {output} > {log} 2>&1"
+
+
+# Runs nothing, the pack's job has written the file; with it every cloud is stale by itself.
+rule signal:
+    input:
+        signal_sources,
+    output:
+        f"{RESULTS}/sdf/{{shape_id}}.npz",
+    priority: 20
+    params:
+        made_from=lambda wildcards: options(
+            **cloud_of(wildcards.shape_id), changed=mesh_time(wildcards.shape_id)
+        ),
 
 
 rule images:
