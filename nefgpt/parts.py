@@ -1,11 +1,12 @@
 """Connected parts of a mesh; to load SciPy for them takes as long as to fit two fields."""
 
+import numba
 import numpy as np
 
-from nefgpt.compiled import compiled
+from nefgpt.compiled import MATH, compiled
 
 
-@compiled
+@numba.njit(**MATH)
 def _root(above, vertex):
     while above[vertex] != vertex:
         above[vertex] = above[above[vertex]]
