@@ -54,23 +54,28 @@ def extract_all(
     out_dir: Path,
     settings: dict,
     seed: int,
-    reference: Path,
     signal_dir: Path | None = None,
+    reference: Path | None = None,
 ) -> None:
     """Write `meshes/<i>.ply` or `images/<i>.png`, `clouds.npy` and `samples.csv`.
 
     A field without a surface keeps its row: NaN in the clouds, `valid` false in the CSV.
+
+    Parameters
+    ----------
+    reference : clouds.npy of real signals, whose size images are rendered at; shapes need none.
     """
     import pandas as pd
 
     table = weights.read_fields(fields)
-    folder, suffix = kind_of(table.spec).FILES
+    kind = kind_of(table.spec)
+    folder, suffix = kind.FILES
     (out_dir / folder).mkdir(parents=True, exist_ok=True)
     for old in (out_dir / folder).glob(f"*{suffix}"):
         old.unlink()
-    size = read_clouds(reference).shape[1:]
-    if len(size) != 2:
-        raise InputError(f"{reference} holds no signals to compare with; delete it and run again")
+    if kind.COMPARED is None and reference is None:
+        raise InputError("images are rendered at the size of real ones: name them (--reference)")
+    size = kind.COMPARED or read_clouds(reference).shape[1:]
     compared, rows = decode_all(table, settings, seed, size, out_dir, signal_dir)
     with atomic_path(out_dir / "clouds.npy") as temporary:
         np.save(temporary, compared)
@@ -84,14 +89,14 @@ def main() -> None:
         description="Turn fields into meshes and point clouds, or into images.",
     )
     parser.add_argument("--fields", type=Path, required=True, help="fields.parquet")
-    parser.add_argument("--reference", type=Path, required=True, help="clouds.npy of real signals")
+    parser.add_argument("--reference", type=Path, help="images: clouds.npy of real ones")
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--settings", required=True, help="extract block, JSON or @file")
     parser.add_argument("--signal-dir", type=Path, help="write meshes in the units of these shapes")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     settings = cli.json_argument(args.settings)
-    extract_all(args.fields, args.out_dir, settings, args.seed, args.reference, args.signal_dir)
+    extract_all(args.fields, args.out_dir, settings, args.seed, args.signal_dir, args.reference)
 
 
 if __name__ == "__main__":

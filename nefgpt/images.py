@@ -24,6 +24,7 @@ QUALITY = ("psnr", "ssim")
 KEPT = QUALITY
 DISTANCE = "(1 − SSIM)/2 ×10²"
 FILES = ("images", ".png")
+COMPARED = None  # the size of the images
 _PSNR_LIMIT = 100.0  # dB; an exact copy would be infinite
 _WINDOW = 7  # pixels; the default of scikit-image
 

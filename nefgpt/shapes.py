@@ -19,6 +19,7 @@ QUALITY = ("iou", "iou_near", "chamfer", "f_score")
 KEPT = ("iou", "chamfer")
 DISTANCE = "Chamfer distance ×10²"
 FILES = ("meshes", ".ply")
+COMPARED = N_POINTS, 3
 _HELD_OUT = 10  # every tenth point is kept from training and measures the fit
 
 

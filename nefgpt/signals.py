@@ -42,12 +42,14 @@ class Kind(Protocol):
     KEPT : those that are measured again after quantisation.
     DISTANCE : name of the distance, times 100.
     FILES : folder and suffix of decoded fields.
+    COMPARED : shape of what is compared of one signal; None where the data say.
     """
 
     QUALITY: tuple[str, ...]
     KEPT: tuple[str, ...]
     DISTANCE: str
     FILES: tuple[str, str]
+    COMPARED: tuple[int, ...] | None
 
     def training_rows(self, n: int) -> np.ndarray:
         """Which of a signal's `n` points fits may see, bool [n]."""

@@ -131,8 +131,6 @@ def test_files(tmp_path, monkeypatch):
     settings = {"resolution": 24, "min_component": 0.0, "level": 0.0}
     words = ["extract", "--fields", str(tmp_path / "fields.parquet"), "--out-dir"]
     words += [str(tmp_path / "out"), "--settings", json.dumps(settings)]
-    np.save(tmp_path / "real.npy", np.zeros((1, N_POINTS, 3), np.float32))
-    words += ["--reference", str(tmp_path / "real.npy")]
     monkeypatch.setattr("sys.argv", words)
     extract.main()
     clouds = np.load(tmp_path / "out/clouds.npy")

@@ -227,7 +227,6 @@ CHANGED_CODE = {
     "gpt": GENERATED | {"train_gpt"},
     "sample": SAMPLES,
     "extract": SCORED,
-    # Of the reference clouds extraction reads only how many points they have.
     "evaluate": REAL | SCORED - {"extract"},
     "present": {"figures", "report"},
     "images": set(),

@@ -94,8 +94,8 @@ rule sample_train:
 rule extract:
     input:
         fields=f"{RESULTS}/samples/{{model}}/{{setting}}/fields.parquet",
-        # Only its size matters: another test shape changes no surface.
-        reference=ancient(f"{RESULTS}/clouds/test.npy"),
+        # Only the images' size matters: another test image changes nothing.
+        reference=ancient(f"{RESULTS}/clouds/test.npy") if KIND == "images" else [],
     output:
         decoded=directory(f"{RESULTS}/samples/{{model}}/{{setting}}/{DECODED}"),
         clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
@@ -115,9 +115,10 @@ rule extract:
             settings=EXTRACT,
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
+            reference=f"{RESULTS}/clouds/test.npy" if KIND == "images" else None,
             # Fields of real shapes go back to their mesh's own units.
             signal_dir=SIGNALS if wildcards.model in LADDER else None,
         ),
         version=version("extract"),
     shell:
-        "python -m nefgpt.extract --fields {input.fields} --reference {input.reference} {params.options} > {log} 2>&1"
+        "python -m nefgpt.extract --fields {input.fields} {params.options} > {log} 2>&1"
