@@ -16,6 +16,7 @@ from nefgpt import cli
 from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import write_json
+from nefgpt.rows import RESERVED
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -184,9 +185,6 @@ class Gpt(Block):
         return self
 
 
-ROWS = ("train-meshes", "train-images", "train-fields", "quantised-train-fields", "gaussian")
-
-
 class Setting(Block):
     """One way of sampling from the model's distribution."""
 
@@ -302,7 +300,7 @@ class Config(Block):
 
     @model_validator(mode="after")
     def _names(self):
-        taken = sorted(set(self.gpt) & set(ROWS))
+        taken = sorted(set(self.gpt) & set(RESERVED))
         if taken:
             raise ValueError(f"gpt.{taken[0]}: this name is a row of the ladder; choose another")
         if self.tuning and self.tuning.model not in self.gpt:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from nefgpt import cli, meshes, render, tables
+from nefgpt.columns import COLUMNS
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, read_json, read_table
 
@@ -349,7 +350,7 @@ def weight_histograms(
     return fig
 
 
-_BARS = (("nna", "1-NNA (50 % is best)"), ("cov", "COV ↑"), ("mmd", "MMD ×10² ↓"))
+_BARS = "1-NNA %", "COV %", "MMD x100"
 
 
 @_styled
@@ -369,8 +370,8 @@ def metric_bars(metrics: pd.DataFrame) -> Figure:
     rows = list(dict.fromkeys(frame["row"]))
     positions = {row: i for i, row in enumerate(rows)}
     fig, axes = _grid(1, 3, 11, 0.9 + 0.32 * max(3, len(rows)))
-    for column, (ax, (key, title)) in enumerate(zip(axes[0], _BARS, strict=True)):
-        part = frame[frame["metric"].astype(str).str.lower().str.contains(key)]
+    for place, (ax, name) in enumerate(zip(axes[0], _BARS, strict=True)):
+        column, part = COLUMNS[name], frame[frame["metric"] == name]
         grouped = part.groupby("row", sort=False)["value"].agg(["mean", "std"])
         y = [positions[row] for row in grouped.index]
         colors = [COLORS[i % len(COLORS)] for i in y]
@@ -388,12 +389,11 @@ def metric_bars(metrics: pd.DataFrame) -> Figure:
                     f"{value:.3g}", (value + spread, at), xytext=(4, 0), textcoords="offset points",
                     va="center", fontsize=7,
                 )  # fmt: skip
-        if key == "nna" and len(grouped):
-            best = 50 if grouped["mean"].max() > 1.5 else 0.5
-            ax.axvline(best, color="#5f6c7b", lw=1, ls="--")
+        if isinstance(column.best, float):
+            ax.axvline(column.best, color="#5f6c7b", lw=1, ls="--")
         ax.margins(x=0.16)
-        ax.set(title=title, yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
-        ax.set_yticklabels(rows if column == 0 else [])
+        ax.set(title=column.heading, yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
+        ax.set_yticklabels(rows if place == 0 else [])
         ax.grid(False, axis="y")
     return fig
 

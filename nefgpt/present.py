@@ -18,70 +18,18 @@ from nefgpt import (
     tables,
     weights,
 )
+from nefgpt.columns import COLUMNS
 from nefgpt.config import validate
 from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import read_json, read_table
+from nefgpt.rows import models_of, rows_of, sampled_of
 
-# Rule to the rules whose output it takes, as in workflow/rules.
-NEEDS = {
-    "sdf": ("procedural",),
-    "signal": ("sdf",),
-    "shapes": ("list_shapes", "signal", "images"),
-    "template": ("signal", "images"),
-    "fit": ("signal", "images", "template"),
-    "weights": ("list_shapes", "shapes", "template", "fit"),
-    "tokens": ("template", "weights"),
-    "train_gpt": ("tokens",),
-    "sample_gpt": ("weights", "tokens", "train_gpt"),
-    "sample_gaussian": ("weights",),
-    "sample_train": ("weights", "tokens"),
-    "extract": ("sample_gpt", "sample_gaussian", "sample_train", "clouds"),
-    "fit_starts": ("signal", "images", "template"),
-    "regression": ("fit_starts",),
-    "clouds": ("list_shapes", "shapes", "signal", "images"),
-    "choose_real": ("clouds",),
-    "classifier": ("clouds",),
-    "tune": ("train_gpt", "weights", "tokens", "clouds", "classifier"),
-    "reference_distances": ("clouds",),
-    "score": ("reference_distances", "clouds", "choose_real", "extract", "classifier"),
-    "tables": ("score",),
-    "figures": (
-        *("tables", "config", "shapes", "tokens", "weights", "train_gpt", "extract", "score"),
-        *("tune", "classifier", "regression", "fit_starts"),
-    ),
-    "report": ("figures", "shapes"),
-}
-EDGES = [(needed, rule) for rule, all_needed in NEEDS.items() for needed in all_needed]
-GAUSSIAN = ("gaussian", "pca")
 GALLERY_SIZE = 16
 LADDER_SIZE = figures.LADDER_COLUMNS
 VIEWER_SAMPLES = 12
 VIEWER_NEAREST = 4
 TUNING = "tables/tuning.csv"
-
-
-def generators(config: dict) -> list[tuple[str, str]]:
-    """Model and setting of every generator: the GPTs', then the Gaussian."""
-    settings = config["sampling"]["settings"]
-    return [*((model, setting) for model in config["gpt"] for setting in settings), GAUSSIAN]
-
-
-def edges(config: dict) -> list[tuple[str, str]]:
-    """The edges of the rules that a run of this configuration has."""
-    images = config["dataset"]["kind"] in IMAGE_KINDS
-    absent = {"sdf", "signal"} if images else {"images", "classifier"}
-    absent |= set() if config["dataset"]["kind"] == "procedural" else {"procedural"}
-    absent |= set() if config["tuning"] else {"tune"}
-    absent |= set() if config["regression"] else {"fit_starts", "regression"}
-    return [edge for edge in EDGES if not absent & set(edge)]
-
-
-def rows_of(config: dict) -> list[tuple[str, str]]:
-    """Method and setting of every row of the ladder of bounds."""
-    real = "train-images" if config["dataset"]["kind"] in IMAGE_KINDS else "train-meshes"
-    ladder = [(row, "all") for row in (real, "train-fields", "quantised-train-fields")]
-    return [*ladder, GAUSSIAN, *(row for row in generators(config) if row != GAUSSIAN)]
 
 
 def _config(results: Path) -> dict:
@@ -206,7 +154,7 @@ def figure_spec(results: str | Path) -> dict:
     sources = _sources(results)
     return common | {
         "extent": config["sdf"]["extent"],
-        "galleries": [_gallery(results, *row, sources) for row in generators(config)],
+        "galleries": [_gallery(results, *row, sources) for row in sampled_of(config)],
         "ladder": _ladder(results, sources),
     }
 
@@ -217,7 +165,7 @@ def make_figures(results: str | Path) -> None:
     config = _config(results)
     figures.make_all(figure_spec(results), out_dir)
     if config["dataset"]["kind"] in IMAGE_KINDS:
-        present_images.make_figures(results, rows_of(config), generators(config), out_dir)
+        present_images.make_figures(results, rows_of(config, "images"), sampled_of(config), out_dir)
     if config["tuning"]:
         figures.save(sheets.tuning(_tuning(results)), out_dir, "tuning")
     if config["regression"]:
@@ -310,15 +258,15 @@ def _training(results: Path, config: dict) -> list[dict]:
 
 
 def best_setting(results: str | Path, config: dict) -> tuple[str, str]:
-    """Model and setting of the GPT row with the lowest 1-NNA; the first of equals."""
+    """Model and setting of the GPT row whose 1-NNA is best; the first of equals."""
+    column = COLUMNS["1-NNA %"]
     metrics = tables.read_metrics(Path(results) / "tables" / "metrics.csv")
-    metrics = metrics[metrics["metric"] == "1-NNA %"]
+    metrics = metrics[metrics["metric"] == column.name]
     values = pd.to_numeric(metrics["value"], errors="coerce")
     values = values.groupby([metrics["method"], metrics["setting"]])
     means = values.mean().dropna().to_dict()
     return min(
-        (row for row in generators(config) if row != GAUSSIAN),
-        key=lambda row: means.get(row, np.inf),
+        models_of(config), key=lambda row: column.worse(means[row]) if row in means else np.inf
     )
 
 
@@ -353,12 +301,12 @@ def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
         ),
     ]
     if images:
-        captions += present_images.captions(generators(config))
+        captions += present_images.captions(sampled_of(config))
     else:
         captions.append(
             ("ladder.png", "Training shapes as input mesh, as field and as quantised field.")
         )
-    for row, setting in [] if images else generators(config):
+    for row, setting in [] if images else sampled_of(config):
         samples = samples_of(results, row, setting)
         shown = min(GALLERY_SIZE, len(samples))
         captions.append(
@@ -437,7 +385,6 @@ def report_spec(results: str | Path) -> dict:
             [str(results / "figures" / name), caption]
             for name, caption in _captions(results, config)
         ],
-        "rules": edges(config),
         "rejected": str(results / "rejected.tsv"),
         "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     }

@@ -8,8 +8,9 @@ import pandas as pd
 from nefgpt import figures, sheets
 from nefgpt.errors import InputError
 from nefgpt.io import read_clouds, read_json, read_table
+from nefgpt.rows import FIELDS, QUANTISED
 
-LADDER_ROWS = ("train-fields", "quantised-train-fields")
+LADDER_ROWS = FIELDS, QUANTISED
 LADDER_SIZE = 16
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import trimesh
 
 from nefgpt import cli, render, tables
+from nefgpt.columns import HEADINGS
 from nefgpt.errors import InputError
 from nefgpt.figures import load_input
 from nefgpt.io import read_json, write_text
@@ -105,7 +106,7 @@ def _table2(path: str | Path, metrics: str | Path | None) -> str:
     ):
         if len(part):
             part = part.drop(columns="source").loc[:, lambda rows: (rows != "").any()]
-            parts.append(f"<h3>{title}</h3>" + _table(part.rename(columns=tables.HEADINGS)))
+            parts.append(f"<h3>{title}</h3>" + _table(part.rename(columns=HEADINGS)))
             parts.append(f"<p class=muted>{html.escape(note)}</p>")
     return "".join(parts)
 
@@ -123,104 +124,6 @@ def _figure(path: str | Path, caption: str) -> str:
     return (
         f'<figure><img alt="{text}" src="data:{kind};base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def layers_of(edges: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Layer of every rule: one more than the deepest rule that it needs."""
-    nodes = list(dict.fromkeys(name for edge in edges for name in edge))
-    depth = dict.fromkeys(nodes, 0)
-    for _ in nodes:
-        changed = False
-        for a, b in edges:
-            if depth[b] < depth[a] + 1:
-                depth[b], changed = depth[a] + 1, True
-        if not changed:
-            return depth
-    if nodes:
-        raise InputError("the rules form a cycle")
-    return depth
-
-
-def _direct(edges: Sequence[Sequence[str]], depth: dict[str, int]) -> list[tuple[str, str]]:
-    """The edges that no longer path implies."""
-    unique = list(dict.fromkeys((a, b) for a, b in edges))
-    below: dict[str, set[str]] = {name: set() for name in depth}
-    for name in sorted(depth, key=depth.get, reverse=True):
-        for a, b in unique:
-            if a == name:
-                below[name] |= {b} | below[b]
-    return [
-        (a, b) for a, b in unique if not any(b in below[c] for x, c in unique if x == a and c != b)
-    ]
-
-
-def draw_rules(edges: Sequence[Sequence[str]]) -> str:
-    """The graph of rules as inline SVG, layer below layer."""
-    depth = layers_of(edges)
-    if not depth:
-        return ""
-    # Long edges get an invisible node on every layer that they cross, to pass between rules.
-    rows: list[list] = [[] for _ in range(max(depth.values()) + 1)]
-    for name, layer in depth.items():
-        rows[layer].append(name)
-    links = []
-    for a, b in _direct(edges, depth):
-        last = a
-        for layer in range(depth[a] + 1, depth[b]):
-            rows[layer].append((a, b, layer))
-            links.append((last, rows[layer][-1]))
-            last = rows[layer][-1]
-        links.append((last, b))
-
-    def width(node) -> float:
-        return 7.4 * len(node) + 22 if isinstance(node, str) else 14
-
-    def place() -> dict:
-        position = {}
-        for row in rows:
-            x = -sum(width(node) + 18 for node in row) / 2
-            for node in row:
-                position[node] = x + (width(node) + 18) / 2
-                x += width(node) + 18
-        return position
-
-    for _ in range(8):
-        for downward in (True, False):
-            position = place()
-            for row in rows if downward else rows[::-1]:
-                center = {}
-                for node in row:
-                    near = [a for a, b in links if b == node] if downward else []
-                    near = near or [b for a, b in links if a == node]
-                    center[node] = np.mean([position[n] for n in near] or [position[node]])
-                row.sort(key=center.get)
-    position = place()
-    left = min(position[node] - width(node) / 2 for node in position) - 8
-    span = max(position[node] + width(node) / 2 for node in position) + 8 - left
-    level = {node: 58 * i + 24 for i, row in enumerate(rows) for node in row}
-    parts = []
-    for a, b in links:
-        x0, x1 = position[a] - left, position[b] - left
-        y0 = level[a] + (14 if isinstance(a, str) else 0)
-        y1 = level[b] - (14 if isinstance(b, str) else 0)
-        middle = (y0 + y1) / 2
-        arrow = ' marker-end="url(#arrow)"' if isinstance(b, str) else ""
-        parts.append(
-            f'<path d="M{x0:.1f} {y0}C{x0:.1f} {middle} {x1:.1f} {middle} {x1:.1f} {y1}"{arrow}/>'
-        )
-    for node in depth:
-        x, y, w = position[node] - left, level[node], width(node)
-        parts.append(
-            f'<rect x="{x - w / 2:.1f}" y="{y - 14}" width="{w:.1f}" height="28" rx="7"/>'
-            f'<text x="{x:.1f}" y="{y + 4}">{html.escape(node)}</text>'
-        )
-    height = 58 * len(rows) - 10
-    return (
-        f'<svg class=rules role=img aria-label="graph of the rules" viewBox="0 0 {span:.0f} '
-        f'{height}" style="max-width:{span:.0f}px"><defs><marker id=arrow viewBox="0 0 8 8" '
-        'refX=7 refY=4 markerWidth=7 markerHeight=7 orient=auto><path class=tip d="M0 0L8 4L0 8z"/>'
-        f"</marker></defs>{''.join(parts)}</svg>"
     )
 
 
@@ -328,9 +231,8 @@ def build(spec: dict, out: str | Path) -> None:
         All keys optional: `name`; `config` (YAML path) or `config_text`; `table2`, `metrics`
         (CSV paths); `figures` (pairs of image path and caption); `fit_quality` (name to value);
         `tables` (pairs of title and CSV path or list of rows); `meshes` (objects with `label`,
-        `path` and, for input meshes, `extent`); `rules` (pairs of rule names, the first is
-        needed by the second); `rejected` (TSV path); `versions` (package names, or name to
-        version).
+        `path` and, for input meshes, `extent`); `rejected` (TSV path); `versions` (package names,
+        or name to version).
     out
         The HTML file.
     """
@@ -351,9 +253,6 @@ def build(spec: dict, out: str | Path) -> None:
         sections.append((str(title), _table(frame)))
     if spec.get("figures"):
         sections.append(("Figures", "".join(_figure(*entry) for entry in spec["figures"])))
-    if spec.get("rules"):
-        caption = "<p class=muted>Each rule below what it needs; implied edges left out.</p>"
-        sections.append(("Workflow", f"{draw_rules(spec['rules'])}{caption}"))
     if spec.get("rejected"):
         rejected = _read_table(spec["rejected"], "\t")
         text = f"<p>Left out: {len(rejected)} of the inputs.</p>"
@@ -404,11 +303,6 @@ summary{cursor:pointer;color:var(--accent)}
 figure{margin:0 0 22px}figure:last-child{margin:0}
 figure img{display:block;width:100%;height:auto;background:#fff;border-radius:8px;padding:6px}
 figcaption{color:var(--muted);font-size:13px;margin-top:6px}
-.rules{display:block;width:100%;height:auto;margin:0 auto;font:12.5px ui-monospace,Menlo,monospace}
-.rules path{fill:none;stroke:var(--muted);stroke-width:1.2}.rules .tip{fill:var(--muted);
-stroke:none}
-.rules rect{fill:var(--node);stroke:var(--accent)}
-.rules text{fill:var(--ink);text-anchor:middle}
 .bar{display:flex;gap:8px;align-items:center;flex-wrap:wrap;margin-bottom:10px}
 .bar .muted{margin:0}
 button,select{font:inherit;color:inherit;background:var(--bg);border:1px solid var(--line);

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nefgpt.columns import COLUMNS
 from nefgpt.errors import InputError
 from nefgpt.figures import _grid, _styled, pictures
 from nefgpt.render import placeholder
@@ -73,12 +74,7 @@ def image_ladder(
     return _rows([(name, list(row)) for name, row in rows], title)
 
 
-TUNED = (
-    ("accuracy %", "accuracy % ↑", True),
-    ("1-NNA %", "1-NNA % (50 is best)", False),
-    ("COV %", "COV % ↑", True),
-    ("MMD x100", "MMD ×10² ↓", False),
-)
+TUNED = "accuracy %", "1-NNA %", "COV %", "MMD x100"
 
 
 @_styled
@@ -89,7 +85,7 @@ def tuning(table: pd.DataFrame) -> Figure:
     ----------
     table : frame with `top_k`, `top_p`, `temperature`, `guidance` and metrics.
     """
-    shown = [entry for entry in TUNED if entry[0] in table]
+    shown = [COLUMNS[name] for name in TUNED if name in table]
     if table.empty or not shown:
         raise InputError("the table of the search is empty; delete it and run again")
     table = table.copy()
@@ -103,19 +99,17 @@ def tuning(table: pd.DataFrame) -> Figure:
         1.2 + max(2.0, 0.5 * len(temperatures)) * len(facets),
         0.6 + (0.6 + 0.3 * len(top_ks)) * len(shown),
     )
-    for r, (metric, title, higher) in enumerate(shown):
-        low, high = table[metric].min(), table[metric].max()
+    for r, column in enumerate(shown):
+        shade = column.worse(table[column.name])
+        low, high = shade.min(), shade.max()
         for c, (top_p, guidance) in enumerate(facets):
             ax, part = axes[r, c], table[(table.top_p == top_p) & (table.guidance == guidance)]
-            grid = part.pivot(index="top_k", columns="temperature", values=metric)
+            grid = part.pivot(index="top_k", columns="temperature", values=column.name)
             grid = grid.loc[top_ks, temperatures].to_numpy(float)
-            ax.imshow(
-                grid, cmap="viridis" if higher else "viridis_r", vmin=low, vmax=high, aspect="auto"
-            )
+            ax.imshow(column.worse(grid), cmap="viridis_r", vmin=low, vmax=high, aspect="auto")
             middle = (low + high) / 2
             for (i, j), value in np.ndenumerate(grid):
-                dark = (value < middle) == higher
-                color = "white" if dark else "black"
+                color = "white" if column.worse(value) > middle else "black"
                 ax.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=7, color=color)
             ax.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
             ax.set_yticks(range(len(top_ks)), top_ks if c == 0 else [""] * len(top_ks))
@@ -123,7 +117,7 @@ def tuning(table: pd.DataFrame) -> Figure:
             if r == 0:
                 ax.set_title(f"top-p {top_p}, guidance {guidance}", fontsize=8)
             if c == 0:
-                ax.set_ylabel(f"{title}\n\ntop-k", fontsize=8)
+                ax.set_ylabel(f"{column.heading}\n\ntop-k", fontsize=8)
             if r == len(shown) - 1:
                 ax.set_xlabel("temperature")
     return fig

@@ -8,24 +8,11 @@ import numpy as np
 import pandas as pd
 
 from nefgpt import cli
+from nefgpt.columns import COLUMNS, HEADINGS
 from nefgpt.errors import InputError
 from nefgpt.io import read_table, write_text
 
-COLUMNS = ("method", "setting", "metric", "value", "seed", "n_generated", "n_reference")
-# Metric name to its heading; both fix the order of the columns, others come behind.
-HEADINGS = {
-    "MMD x100": "MMD ×10² ↓",
-    "COV %": "COV % ↑",
-    "1-NNA %": "1-NNA % ↓",
-    "FPD": "FPD ↓",
-    "valid %": "valid % ↑",
-    "watertight %": "watertight % ↑",
-    "copies %": "copies % ↓",
-    "novelty": "novelty",
-    "accuracy %": "accuracy % ↑",
-    "cross-entropy": "cross-entropy ↓",
-    "parts": "parts",
-}
+KEYS = ("method", "setting", "metric", "value", "seed", "n_generated", "n_reference")
 _PUBLISHED_METRICS = ("MMD x100", "COV %", "1-NNA %", "FPD")
 # As printed in the NeF-GPT report, Table 2; a setting is (top-k, temperature).
 PUBLISHED = (
@@ -49,6 +36,7 @@ _TEX = {
     "×10²": r"$\times 10^2$",
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
+    "→": r"$\rightarrow$",
     "±": r"$\pm$",
     "∞": r"$\infty$",
     "–": "--",
@@ -63,7 +51,7 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
     InputError
         naming the file, when it is missing, empty or broken.
     """
-    frame = read_table(path, COLUMNS)
+    frame = read_table(path, KEYS)
     if frame.empty:
         raise InputError(f"{path} has no rows; delete it and run again")
     # A value may be NaN (an empty cell: a distance without any valid sample), but not text.
@@ -72,15 +60,13 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
     if wrong.any():
         text = frame["value"][wrong].iloc[0]
         raise InputError(f"{path}: value {text!r} is no number; delete it and run again")
-    return frame[list(COLUMNS)]
+    return frame[list(KEYS)]
 
 
 def _number(metric: str, value: float) -> str:
     if not np.isfinite(value):
         return "" if np.isnan(value) else "inf"
-    if metric in ("MMD x100", "cross-entropy", "novelty"):
-        return f"{value:.2f}"
-    return f"{value:.1f}" if metric in HEADINGS else f"{value:.4g}"
+    return f"{value:.{COLUMNS[metric].digits}f}" if metric in COLUMNS else f"{value:.4g}"
 
 
 def printed(metric: str, values: np.ndarray) -> str:
@@ -97,12 +83,12 @@ def table2(metrics: pd.DataFrame, published: Sequence[tuple] = PUBLISHED) -> pd.
     Parameters
     ----------
     metrics
-        Long table with `COLUMNS`; several seeds of a row become mean ± standard deviation.
+        Long table with `KEYS`; several seeds of a row become mean ± standard deviation.
     """
     found = list(dict.fromkeys(metrics["metric"]))
     known = _PUBLISHED_METRICS if published else ()
-    names = [name for name in HEADINGS if name in found or name in known]
-    names += [name for name in found if name not in HEADINGS]
+    names = [name for name in COLUMNS if name in found or name in known]
+    names += [name for name in found if name not in COLUMNS]
     rows: dict[tuple, dict] = {}
     for (method, setting, metric), part in metrics.groupby(
         ["method", "setting", "metric"], sort=False

@@ -75,7 +75,7 @@ def test_gallery_needs_matching_lists(meshes):
 
 
 def test_metric_bars_average_seeds():
-    rows = [("a", "", "MMD", 3.0), ("a", "", "MMD", 5.0), ("b", None, "1-NNA", 60.0)]
+    rows = [("a", "", "MMD x100", 3.0), ("a", "", "MMD x100", 5.0), ("b", None, "1-NNA %", 60.0)]
     figure = figures.metric_bars(
         pd.DataFrame(rows, columns=["method", "setting", "metric", "value"])
     )

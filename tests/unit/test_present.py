@@ -16,6 +16,7 @@ from nefgpt.config import validate
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec
 from nefgpt.io import write_json, write_text
+from nefgpt.rows import GAUSSIAN
 
 REPO = Path(present.__file__).parents[1]
 # Ids of digits with leading zeros, as some datasets have them.
@@ -100,14 +101,14 @@ def write_results(root: Path) -> Path:
     write_row(root, "quantised-train-fields", "all", TRAIN, invalid=[2], scale=40.0)
     paths = []
     names = [("train-meshes", "all"), ("train-fields", "all"), ("quantised-train-fields", "all")]
-    for row, setting in [*names, present.GAUSSIAN, ("tiny", "k3-t1"), ("tiny", "t1")]:
+    for row, setting in [*names, GAUSSIAN, ("tiny", "k3-t1"), ("tiny", "t1")]:
         if (row, setting) not in names:
             write_row(root, row, setting, [f"sample-{i}" for i in range(9)], invalid=[INVALID])
         paths.append(root / "samples" / row / setting / "metrics.csv")
         nna = 70 if setting == "t1" else 80
         values = {"MMD x100": 3, "COV %": 40, "1-NNA %": nna, "valid %": 88.9}
         lines = [f"{row},{setting},{name},{value},0,9,9" for name, value in values.items()]
-        write_text(paths[-1], "\n".join([",".join(tables.COLUMNS), *lines]) + "\n")
+        write_text(paths[-1], "\n".join([",".join(tables.KEYS), *lines]) + "\n")
     tables.build(paths, root / "tables")
     return root
 
@@ -128,7 +129,7 @@ def test_figures_and_report(results):
     page = out.read_text(encoding="utf-8")
     for text in (
         "by-hand", "HyperDiffusion", "Quality of the fits", ">1.230<", ">0.900<", "entropy bits",
-        "Left out: 1 ", "embedding: 8", "choose_real", "1 empty or invalid",
+        "Left out: 1 ", "embedding: 8", "1 empty or invalid",
         "first 9 of 9 samples (not selected; 8 of all have a surface", "nearest train shape",
     ):  # fmt: skip
         assert text in page, text
@@ -224,15 +225,3 @@ def test_rows_that_do_not_belong_together_are_refused(results):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match=r"tiny/t1/nearest\.csv"):
         present.figure_spec(results)
-
-
-def test_edges_are_those_of_the_workflow():
-    rules, edges = set(), set()
-    for path in sorted((REPO / "workflow/rules").glob("*.smk")):
-        parts = re.split(r"^rule (\w+):$", path.read_text(), flags=re.MULTILINE)[1:]
-        for rule, body in zip(parts[::2], parts[1::2], strict=True):
-            rules.add(rule)
-            edges |= {(needed, rule) for needed in re.findall(r"rules\.(\w+)\.output", body)}
-    known = {name for edge in present.EDGES for name in edge}
-    assert rules - {"fit_pack"} == known
-    assert {(a, b) for a, b in edges if b != "fit_pack"} <= set(present.EDGES)

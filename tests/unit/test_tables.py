@@ -6,7 +6,7 @@ import pytest
 from nefgpt import report, tables
 from nefgpt.errors import InputError
 
-HEADER = ",".join(tables.COLUMNS)
+HEADER = ",".join(tables.KEYS)
 
 
 def write(path, method, setting, values, seed=0):

@@ -21,6 +21,8 @@ from nefgpt.field import FieldSpec
 from nefgpt.finished import is_finished, made_from
 from nefgpt.gpu import worth_a_gpu
 from nefgpt.io import check_writable, clock_advice, remove_unfinished
+from nefgpt.rows import FIELDS, QUANTISED, rows_of
+from nefgpt.rows import REAL as REAL_ROW
 from nefgpt.versions import VERSIONS
 
 # `python` is the one that runs Snakemake, unless the rule's conda environment has its own; it
@@ -64,7 +66,7 @@ def without(block, *keys):
 KIND = "images" if CONFIG["dataset"]["kind"] in IMAGE_KINDS else "shapes"
 SIGNALS = f"{RESULTS}/images" if KIND == "images" else f"{RESULTS}/sdf"
 DECODED = "images" if KIND == "images" else "meshes"
-REAL = f"train-{DECODED}"
+REAL = REAL_ROW[KIND]
 EXTRACT = CONFIG["extract"] if KIND == "shapes" else {}  # images are rendered, not extracted
 LABELLED = all(shape.label is not None for shape in SHAPES)
 
@@ -88,12 +90,8 @@ IDLE = (
 TEMPLATE = without(CONFIG["template"], "shape_id", *IDLE)
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
-LADDER = ["train-fields", "quantised-train-fields"]
-GENERATED = [("gaussian", "pca")] + [
-    (model, setting) for model in CONFIG["gpt"] for setting in CONFIG["sampling"]["settings"]
-]
-FIELD_SETS = [(row, "all") for row in LADDER] + GENERATED
-ROWS = [(REAL, "all")] + FIELD_SETS
+ROWS = rows_of(CONFIG, KIND)
+FIELD_SETS = ROWS[1:]
 
 
 wildcard_constraints:

@@ -82,8 +82,8 @@ rule sample_train:
             draws=CONFIG["evaluation"]["draws"],
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/samples/{wildcards.row}/all",
-            codebook=f"{RESULTS}/codebook.safetensors" if wildcards.row == LADDER[1] else None,
-            tokens=f"{RESULTS}/tokens.parquet" if wildcards.row == LADDER[1] else None,
+            codebook=f"{RESULTS}/codebook.safetensors" if wildcards.row == QUANTISED else None,
+            tokens=f"{RESULTS}/tokens.parquet" if wildcards.row == QUANTISED else None,
         ),
         version=version("sample"),
     shell:
@@ -117,7 +117,7 @@ rule extract:
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
             reference=f"{RESULTS}/clouds/test.npy" if KIND == "images" else None,
             # Fields of real shapes go back to their mesh's own units.
-            signal_dir=SIGNALS if wildcards.model in LADDER else None,
+            signal_dir=SIGNALS if wildcards.model in (FIELDS, QUANTISED) else None,
         ),
         version=version("extract"),
     shell:
