@@ -43,6 +43,34 @@ def _chamfers(a, n, b, m, result):
         result[j] = to_a[:n].astype(np.float64).mean() + to_b[:m].astype(np.float64).mean()
 
 
+@_exactly
+def _nearest_clouds(a, n, b, m, order, few, distances):
+    """Numbers `few` [k] and `distances` [k] of the clouds [j, 3, M] nearest to one [3, N].
+
+    As soon as a part of a cloud's sum is larger than the k-th distance so far, its rest is left.
+    """
+    to_a, to_b = np.empty(a.shape[1], np.float32), np.empty(b.shape[2], np.float32)
+    few[:], distances[:] = -1, np.inf
+    for j in order:
+        to_b[:] = _FAR
+        limit, total, i = distances[-1] * n, 0.0, 0
+        while i < a.shape[1] and total <= limit:
+            nearest(a, a.shape[1], i, b[j], b.shape[2], to_a, to_b)
+            for p in range(i, min(i + CLOSE, n)):
+                total += to_a[p]
+            i += CLOSE
+        if total > limit:
+            continue
+        found = to_a[:n].astype(np.float64).mean() + to_b[:m].astype(np.float64).mean()
+        place = len(few)
+        while place and (found, j) < (distances[place - 1], few[place - 1]):
+            place -= 1
+        for later in range(len(few) - 1, place, -1):
+            few[later], distances[later] = few[later - 1], distances[later - 1]
+        if place < len(few):
+            few[place], distances[place] = j, found
+
+
 def both_nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Squared distances of points `a` [N, d], d <= 3, to the nearest of `b` [M, d]; the reverse.
 
@@ -94,6 +122,42 @@ def chamfer_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     if b is None:
         np.fill_diagonal(result, 0.0)
     return result
+
+
+def nearest_clouds(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k clouds of `b` nearest to each of `a`, as all pairs of distances would give them.
+
+    A third of the work, as many clouds are soon seen to be too far: those are looked at first
+    that are near by every sixteenth point.
+
+    Parameters
+    ----------
+    a, b : float32 [n, P, d] and [m, P, d], d <= 3, k <= m; `b` is finite.
+
+    Returns
+    -------
+    int64 [n, k]
+        Row numbers, nearest first and of equals the first; -1 for a cloud of NaN.
+    float64 [n, k]
+        Distances; infinite for a cloud of NaN.
+    """
+    few = np.full((len(a), k), -1)
+    distances = np.full((len(a), k), np.inf)
+    valid = np.flatnonzero(np.isfinite(a).all(axis=(1, 2)))
+    if not len(valid):
+        return few, distances
+    order = chamfer_matrix(a[valid, ::16], b[:, ::16]).argsort(axis=1, kind="stable")
+    columns, others = _columns(a[valid]), _columns(b)
+    with tqdm(total=len(valid), desc="nearest", unit="cloud", mininterval=1) as bar:
+
+        def some(part: slice) -> None:
+            for i in range(part.start, part.stop):
+                found = few[valid[i]], distances[valid[i]]
+                _nearest_clouds(columns[i], a.shape[1], others, b.shape[1], order[i], *found)
+                bar.update()
+
+        in_threads(some, len(valid))
+    return few, distances
 
 
 def within(distances: np.ndarray, threshold: float = 0.01) -> float:

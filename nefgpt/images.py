@@ -180,6 +180,17 @@ def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     return result
 
 
+def nearest(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of `b` to each of `a`; see `nefgpt.chamfer.nearest_clouds`."""
+    found, apart = [], []
+    for tile in np.array_split(a, -(-len(a) // 256)):
+        matrix = distances(tile, b)
+        order = np.argsort(matrix, axis=1, kind="stable")[:, :k]
+        found.append(np.where(np.isfinite(matrix).any(axis=1)[:, None], order, -1))
+        apart.append(np.take_along_axis(matrix, order, axis=1))
+    return np.concatenate(found), np.concatenate(apart)
+
+
 def decode(
     spec: FieldSpec,
     field: np.ndarray,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nefgpt import cli, signals
-from nefgpt.chamfer import chamfer_matrix
+from nefgpt.chamfer import chamfer_matrix, nearest_clouds
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, read_clouds, read_table, stable_seed, write_text
 
@@ -96,6 +96,7 @@ def score(
     known: dict[str, np.ndarray],
     seed: int,
     distances: Callable[..., np.ndarray] = chamfer_matrix,
+    nearest: Callable[..., tuple[np.ndarray, np.ndarray]] = nearest_clouds,
 ) -> tuple[dict[str, float], dict[str, np.ndarray], int]:
     """All set metrics of one method, and each sample's nearest training signals.
 
@@ -104,6 +105,7 @@ def score(
     generated, reference, seed, distances : as for `set_metrics`.
     train : clouds or images of the train split.
     known : `reference_distances` of the same reference and train clouds.
+    nearest : the nearest of a second stack to each of the first; see `nearest_clouds`.
 
     Returns
     -------
@@ -118,8 +120,8 @@ def score(
     if len(known["rr"]) != len(reference) or known["n_train"] != len(train):
         raise InputError("the reference distances are of other clouds; delete them and run again")
     values, n = set_metrics(generated, reference, known["rr"], seed, distances)
-    to_train = distances(generated, train)
-    distance = to_train.min(axis=1)
+    rows, found = nearest(generated, train, min(NEIGHBOURS, len(train)))
+    distance = found[:, 0]
     # Nearer to a training shape than any unseen real shape is.
     values["copies %"] = 100 * float((distance < known["nearest_train"].min()).mean())
     valid = np.isfinite(generated).all(axis=(1, 2))
@@ -127,15 +129,14 @@ def score(
     unseen = float(np.median(known["nearest_train"]))
     seen = float(np.median(distance[valid])) if valid.any() else float("nan")
     values["novelty"] = seen / unseen if unseen else float("nan")
-    order = np.argsort(to_train, axis=1, kind="stable")[:, :NEIGHBOURS]
-    nearest = np.where(valid[:, None], order, -1)
-    return values, {"valid": valid, "nearest": nearest, "distance": distance}, n
+    return values, {"valid": valid, "nearest": rows, "distance": distance}, n
 
 
 def reference_distances(
     reference: np.ndarray,
     train: np.ndarray,
     distances: Callable[..., np.ndarray] = chamfer_matrix,
+    nearest: Callable[..., tuple[np.ndarray, np.ndarray]] = nearest_clouds,
 ) -> dict[str, np.ndarray]:
     """What every method's score needs.
 
@@ -145,9 +146,8 @@ def reference_distances(
         `rr` [n, n] among references, `nearest_train` [n] of each to its nearest training signal,
         and `n_train`.
     """
-    tiles = np.array_split(reference, -(-len(reference) // 256))
-    nearest = np.concatenate([distances(tile, train).min(axis=1) for tile in tiles])
-    return {"rr": distances(reference), "nearest_train": nearest, "n_train": np.array(len(train))}
+    found = nearest(reference, train, 1)[1][:, 0]
+    return {"rr": distances(reference), "nearest_train": found, "n_train": np.array(len(train))}
 
 
 def class_scores(clouds: np.ndarray, table, classifier: Path) -> tuple[dict, list[dict]]:
@@ -204,7 +204,9 @@ def _score_files(args: argparse.Namespace) -> None:
     rows, parts = [], []
     for draw, places in enumerate(np.split(np.arange(len(generated)), args.draws)):
         some, seed = table.iloc[places], args.seed + draw
-        values, found, n = score(generated[places], reference, train, known, seed, kind.distances)
+        values, found, n = score(
+            generated[places], reference, train, known, seed, kind.distances, kind.nearest
+        )
         parts.append(found)
         if "watertight" in some:
             values["watertight %"] = 100 * float((some["watertight"].str.lower() == "true").mean())
@@ -258,7 +260,8 @@ def main() -> None:
         _score_files(args)
         return
     clouds = read_clouds(args.reference), read_clouds(args.train)
-    found = reference_distances(*clouds, signals.named(args.kind).distances)
+    kind = signals.named(args.kind)
+    found = reference_distances(*clouds, kind.distances, kind.nearest)
     with atomic_path(args.out) as temporary:
         np.savez(temporary, **found)
 

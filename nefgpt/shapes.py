@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nefgpt import fused
-from nefgpt.chamfer import chamfer, chamfer_matrix, f_score
+from nefgpt.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
 from nefgpt.field import FieldSpec
 from nefgpt.io import load_signal
 from nefgpt.signals import Decoded
@@ -106,6 +106,11 @@ def real(signal: dict) -> np.ndarray:
 def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     """All pairs of Chamfer distances; see `nefgpt.chamfer.chamfer_matrix`."""
     return chamfer_matrix(a, b)
+
+
+def nearest(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of `b` to each of `a`; see `nefgpt.chamfer.nearest_clouds`."""
+    return nearest_clouds(a, b, k)
 
 
 def decode(

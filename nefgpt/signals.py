@@ -63,6 +63,9 @@ class Kind(Protocol):
     def distances(self, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
         """All pairs of distances, float64 [n, m]; NaN samples are infinitely far from all."""
 
+    def nearest(self, a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of `b` to each of `a`; see `nefgpt.chamfer.nearest_clouds`."""
+
     def decode(
         self,
         spec: FieldSpec,

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nefgpt import metrics
-from nefgpt.chamfer import chamfer, chamfer_matrix, f_score
+from nefgpt.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
 from nefgpt.errors import InputError
 from nefgpt.metrics import coverage, mmd, one_nna, reference_distances, score
 from nefgpt.shapes import iou
@@ -21,6 +21,21 @@ def test_chamfer_equals_the_double_loop_and_is_symmetric(seed, n, m):
     assert chamfer(a, b) == pytest.approx(expected, rel=1e-4, abs=1e-7), "in float32"
     assert chamfer(a, b) == chamfer(b, a)
     assert chamfer(a, a[::-1]) == 0
+
+
+@given(st.integers(0, 2**31), st.integers(1, 70), st.integers(1, 70), st.integers(1, 4))
+@settings(deadline=None, max_examples=30)
+def test_nearest_clouds_are_those_of_all_distances(seed, n_points, m_points, k):
+    rng = np.random.default_rng(seed)
+    a, b = rng.random((5, n_points, 3)), rng.random((6, m_points, 3)) * rng.random((6, 1, 1))
+    b[4] = b[1]  # of equals the first
+    a[2] = np.nan
+    found, apart = nearest_clouds(a, b, k)
+    every = chamfer_matrix(a, b)
+    order = np.argsort(every, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(apart, np.take_along_axis(every, order, axis=1))
+    order[2] = -1
+    np.testing.assert_array_equal(found, order)
 
 
 def distances(seed, shift, n=200):
