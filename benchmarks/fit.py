@@ -231,7 +231,7 @@ def jobs(folder: Path, paths: dict[str, Path], runs: int) -> list[dict]:
         words = ["-c", "import numba"]
         if n:
             shapes = {f"{i}": str(paths[ids[i % len(ids)]]) for i in range(n)}
-            words = ["-m", "nefgpt.fit", "--shapes", json.dumps(shapes), "--template", template]
+            words = ["-m", "nefgpt", "fit", "--shapes", json.dumps(shapes), "--template", template]
             words += [
                 "--field",
                 SPEC.to_json(),

@@ -87,7 +87,7 @@ began = time.time()
 commands = json.load(open(sys.argv[1]))
 for module, *args in commands:
     sys.argv = [module, *args]
-    importlib.import_module(module).main()
+    importlib.import_module("nefgpt.__main__" if module == "nefgpt" else module).main()
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "wall": time.time() - began}))
 """
@@ -128,15 +128,16 @@ def words_of(argv: list[str]) -> list[str] | None:
 
 
 def stage_of(argv: list[str]) -> str:
-    """Name of the stage that a process was."""
+    """Name of the stage that a process was; commits before `nefgpt STAGE` name modules."""
     words = words_of(argv)
     if words is None:
         return "snakemake"
-    name = words[0].removeprefix("nefgpt.") if words[0] != "nefgpt" else ""
-    commands = [word for word in words[1:2] if not word.startswith("-")]
-    if name == "clouds":
-        commands = [word for word in ("split", "choose") if word in words]
-    return " ".join([name, *commands]).strip()
+    first = words[0].removeprefix("nefgpt").removeprefix(".")
+    until = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    names = [first, *words[1 : min(until, 3)]] if first else words[1 : min(until, 3)]
+    if names == ["clouds"]:
+        names += [word for word in ("split", "choose") if word in words]
+    return " ".join(names)
 
 
 def run(checkout: Path, config: Path, target: str, cores: int, python: Path, work: Path) -> dict:

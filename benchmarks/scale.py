@@ -167,17 +167,17 @@ def run_aggregation(folder: Path, n_fields: int) -> list[dict]:
     entries = [[name, split, None] for name, split in zip(names, splits, strict=True)]
     (folder / "shapes.json").write_text(json.dumps(entries))
     commands = {
-        "inputs": "--signal-dir sdf --shapes-out shapes.parquet --rejected-out rejected.tsv"
+        "shapes": "--signal-dir sdf --shapes-out shapes.parquet --rejected-out rejected.tsv"
         " --max-rejected-fraction 0",
         "weights": "--fields-dir fields --template fields/template.safetensors"
         " --out weights.parquet",
     }
     rows = []
     for name, options in commands.items():
-        command = [sys.executable, "-m", f"nefgpt.{name}", "--shapes", "shapes.json"]
+        command = [sys.executable, "-m", "nefgpt", name, "--shapes", "shapes.json"]
         found = measure([*command, *options.split()], folder)
         found.pop("text")
-        table = folder / ("shapes.parquet" if name == "inputs" else "weights.parquet")
+        table = folder / ("shapes.parquet" if name == "shapes" else "weights.parquet")
         rows.append({"step": name, "shapes": n_fields, **found, "bytes": table.stat().st_size})
         log.info("%s", rows[-1])
     return rows

@@ -114,9 +114,7 @@ def read_labelled(clouds: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Command line of the classifier."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.classifier", description="Train a classifier on real images."
-    )
+    parser = argparse.ArgumentParser(description="Train a classifier on real images.")
     parser.add_argument("--train", type=Path, required=True, help="images .npy, labels in its .csv")
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--settings", required=True, help="classifier block, JSON or @file")
@@ -135,7 +133,3 @@ def main() -> None:
     about |= {"accuracy %": 100 * float(right.mean()), "cross-entropy": float(entropy.mean())}
     about |= {"n_train": len(images), "n_test": len(unseen), "accuracy % by class": per_class}
     write_json(args.report, about)
-
-
-if __name__ == "__main__":
-    cli.run(main)

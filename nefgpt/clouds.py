@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from nefgpt import cli, signals
+from nefgpt import signals
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, load_signal, read_clouds, read_json, read_table, write_text
 from nefgpt.sample import choose_train
@@ -44,9 +44,7 @@ def gather(rows: list, signal_dir: Path, kind: signals.Kind) -> tuple[pd.DataFra
 
 def main() -> None:
     """Command line: clouds of one split, or a seeded choice of clouds that exist."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.clouds", description="What the metrics compare of real signals."
-    )
+    parser = argparse.ArgumentParser(description="What the metrics compare of real signals.")
     parser.add_argument("--out", type=Path, required=True, help=".npy")
     parser.add_argument("--table", type=Path, required=True, help="CSV, a row per cloud")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -75,7 +73,3 @@ def main() -> None:
         np.save(temporary, clouds)
     labels = pd.to_numeric(table["label"]).astype("Int64")
     write_text(args.table, table.assign(label=labels).to_csv(index=False))
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,6 +1,6 @@
 """The configuration: one model per block, the single source of keys, types and ranges.
 
-`workflow/schemas/config.schema.json` is generated from it (`python -m nefgpt.config --schema`).
+`workflow/schemas/config.schema.json` is generated from it (`nefgpt config --schema`).
 """
 
 import argparse
@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nefgpt import cli
 from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import write_json
@@ -364,9 +363,7 @@ def load(path: Path) -> dict:
 
 def main() -> None:
     """Command line: validate a configuration, or write the JSON schema."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.config", description="Check a configuration file."
-    )
+    parser = argparse.ArgumentParser(description="Check a configuration file.")
     parser.add_argument("config", type=Path, nargs="?")
     parser.add_argument("--schema", type=Path, help="write the JSON schema to this file")
     args = parser.parse_args()
@@ -374,7 +371,3 @@ def main() -> None:
         write_json(args.schema, Config.model_json_schema())
     if args.config:
         load(args.config)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -284,9 +284,7 @@ def _template_record(path: Path) -> dict:
 
 def main() -> None:
     """Command line: write a run's configuration, or its list of shapes."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.dataset", description="List the shapes of a run."
-    )
+    parser = argparse.ArgumentParser(description="List the shapes of a run.")
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="write JSON rows [id, split, label]")
     listing.add_argument("--dataset", required=True, help="dataset block, JSON or @file")
@@ -302,7 +300,3 @@ def main() -> None:
         return
     shapes = list_shapes(cli.json_argument(args.dataset), args.results, args.seed)
     write_json(args.out, [[shape.shape_id, shape.split, shape.label] for shape in shapes])
-
-
-if __name__ == "__main__":
-    cli.run(main)

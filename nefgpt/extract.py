@@ -85,7 +85,6 @@ def extract_all(
 def main() -> None:
     """Command line of the decoding."""
     parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.extract",
         description="Turn fields into meshes and point clouds, or into images.",
     )
     parser.add_argument("--fields", type=Path, required=True, help="fields.parquet")
@@ -97,7 +96,3 @@ def main() -> None:
     args = parser.parse_args()
     settings = cli.json_argument(args.settings)
     extract_all(args.fields, args.out_dir, settings, args.seed, args.signal_dir, args.reference)
-
-
-if __name__ == "__main__":
-    cli.run(main)

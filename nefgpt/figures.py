@@ -1,6 +1,5 @@
 """Figures of a run, each as SVG (images inside are bitmaps) and as PNG."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from nefgpt import cli, meshes, render, tables
+from nefgpt import meshes, render, tables
 from nefgpt.columns import COLUMNS
 from nefgpt.errors import InputError
-from nefgpt.io import atomic_path, read_json, read_table
+from nefgpt.io import atomic_path, read_table
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -470,19 +469,3 @@ def make_all(spec: dict, out_dir: str | Path) -> list[Path]:
         ]
         written += save(ladder(*columns, extent=spec.get("extent")), out_dir, "ladder")
     return written
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line: `--spec spec.json --out-dir D`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, help="JSON file that lists the data to draw")
-    parser.add_argument("--out-dir", required=True)
-    args = parser.parse_args(argv)
-    spec = read_json(args.spec)
-    if not isinstance(spec, dict):
-        raise InputError(f"{args.spec} must hold a JSON object")
-    make_all(spec, args.out_dir)
-
-
-if __name__ == "__main__":
-    cli.run(main)

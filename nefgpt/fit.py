@@ -25,7 +25,7 @@ from nefgpt.field import FieldSpec, flatten, unflatten
 from nefgpt.gpu import has_gpu, worth_a_gpu
 from nefgpt.io import atomic_path, load_signal, sha256_of, stable_seed, write_json
 from nefgpt.signals import kind_of
-from nefgpt.versions import VERSIONS
+from nefgpt.stages import VERSIONS
 
 log = logging.getLogger(__name__)
 
@@ -301,7 +301,6 @@ def _fit_and_save(
 def main() -> None:
     """Command line of the fit."""
     parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.fit",
         description="Fit fields to sampled signals: one (--signal, --out), or a pack in one "
         "job (--shapes, --out-dir, --manifest).",
     )
@@ -333,7 +332,3 @@ def main() -> None:
     if args.manifest:
         hashes = {shape_id: sha256_of(out) for shape_id, (_, out) in paths.items()}
         write_json(args.manifest, hashes)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -211,15 +211,9 @@ def decode(
 
 def main() -> None:
     """Command line: images to signals."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.images", description="Write images as signals for the fits."
-    )
+    parser = argparse.ArgumentParser(description="Write images as signals for the fits.")
     parser.add_argument("--sources", required=True, help="JSON object: shape id -> file, or @file")
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, required=True)
     args = parser.parse_args()
     prepare(cli.json_argument(args.sources), args.out_dir, args.manifest)
-
-
-if __name__ == "__main__":
-    cli.run(main)

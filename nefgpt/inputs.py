@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, load_signal, read_json, write_text
 
@@ -92,9 +91,7 @@ def _rows(entries: Iterable, signal_dir: Path) -> Iterator[dict]:
 
 def main() -> None:
     """Command line of the collection."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.inputs", description="Write shapes.parquet and rejected.tsv."
-    )
+    parser = argparse.ArgumentParser(description="Write shapes.parquet and rejected.tsv.")
     parser.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
     parser.add_argument("--signal-dir", type=Path, required=True)
     parser.add_argument("--shapes-out", type=Path, required=True)
@@ -108,7 +105,3 @@ def main() -> None:
         args.rejected_out,
         args.max_rejected_fraction,
     )
-
-
-if __name__ == "__main__":
-    cli.run(main)

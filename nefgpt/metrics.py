@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nefgpt import cli, signals
+from nefgpt import signals
 from nefgpt.chamfer import chamfer_matrix, nearest_clouds
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, read_clouds, read_table, stable_seed, write_text
@@ -234,9 +234,7 @@ def _score_files(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Command line: distances among real shapes, and one method's score."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.metrics", description="MMD, COV, 1-NNA and nearest train shapes."
-    )
+    parser = argparse.ArgumentParser(description="MMD, COV, 1-NNA and nearest train shapes.")
     commands = parser.add_subparsers(dest="command", required=True)
     real = commands.add_parser("reference", help="distances that all methods share")
     one = commands.add_parser("score", help="score one method's samples against the test split")
@@ -264,7 +262,3 @@ def main() -> None:
     found = reference_distances(*clouds, kind.distances, kind.nearest)
     with atomic_path(args.out) as temporary:
         np.savez(temporary, **found)
-
-
-if __name__ == "__main__":
-    cli.run(main)

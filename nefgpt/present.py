@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import yaml
 
 from nefgpt import (
-    cli,
     figures,
     present_images,
     report,
@@ -397,7 +396,7 @@ def make_report(results: str | Path, out: str | Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: `figures --results R`, or `report --results R --out report.html`."""
-    parser = argparse.ArgumentParser(prog="python -m nefgpt.present", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     drawn = commands.add_parser("figures", help="draw R/figures/")
     page = commands.add_parser("report", help="write the page; needs the figures")
@@ -409,7 +408,3 @@ def main(argv: Sequence[str] | None = None) -> None:
         make_figures(args.results)
     else:
         make_report(args.results, args.out)
-
-
-if __name__ == "__main__":
-    cli.run(main)

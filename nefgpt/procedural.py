@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, sha256_of, stable_seed, write_json
 
@@ -960,7 +959,3 @@ def main() -> None:
     if args.manifest:
         shapes = {path.parent.parent.name: sha256_of(path) for path in paths}
         write_json(args.manifest, {"shapes": shapes})
-
-
-if __name__ == "__main__":
-    cli.run(main)

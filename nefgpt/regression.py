@@ -317,7 +317,6 @@ def read_rollouts(path: Path) -> tuple[FieldSpec, Rollouts]:
 def main() -> None:
     """Command line of the experiment: writes regression.csv and rollouts.npz."""
     parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.regression",
         description="How well a regression transformer memorises fields, by their starts.",
     )
     parser.add_argument("--conditioned", type=Path, required=True, help="weights.parquet")
@@ -336,7 +335,3 @@ def main() -> None:
     )
     write_rollouts(args.out_dir / "rollouts.npz", conditioned.spec, rollouts)
     write_text(args.out_dir / "regression.csv", table.to_csv(index=False))
-
-
-if __name__ == "__main__":
-    cli.run(main)

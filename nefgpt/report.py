@@ -1,6 +1,5 @@
 """The report: one HTML page that holds everything it shows and loads nothing."""
 
-import argparse
 import base64
 import html
 import importlib.metadata
@@ -14,11 +13,11 @@ import numpy as np
 import pandas as pd
 import trimesh
 
-from nefgpt import cli, render, tables
+from nefgpt import render, tables
 from nefgpt.columns import HEADINGS
 from nefgpt.errors import InputError
 from nefgpt.figures import load_input
-from nefgpt.io import read_json, write_text
+from nefgpt.io import write_text
 
 MAX_FACES = 6000
 PACKAGES = (
@@ -397,19 +396,3 @@ else return;
 e.preventDefault()};
 addEventListener("resize",redraw);show(0)})();
 """
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line: `--spec spec.json --out report.html`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, help="JSON file that lists what to show")
-    parser.add_argument("--out", required=True)
-    args = parser.parse_args(argv)
-    spec = read_json(args.spec)
-    if not isinstance(spec, dict):
-        raise InputError(f"{args.spec} must hold a JSON object")
-    build(spec, args.out)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -110,9 +110,7 @@ def write_samples(
 
 def main() -> None:
     """Command line of the samplers."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.sample", description="Make fields.parquet by one of the methods."
-    )
+    parser = argparse.ArgumentParser(description="Make fields.parquet by one of the methods.")
     parser.add_argument(
         "method", choices=["gpt", "gaussian", "train-fields", "quantised-train-fields"]
     )
@@ -161,7 +159,3 @@ def main() -> None:
         if args.method == "quantised-train-fields":
             made = load_tokenizer(args.codebook).decode(read_tokens(args.tokens)[chosen])
     write_samples(args.out_dir, source, ids, labels, made)
-
-
-if __name__ == "__main__":
-    cli.run(main)

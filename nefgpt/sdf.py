@@ -241,9 +241,7 @@ def _is_whole(path: Path) -> bool:
 
 def main() -> None:
     """Command line: meshes to point clouds (.npz)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.sdf", description="Write the SDF point clouds of meshes."
-    )
+    parser = argparse.ArgumentParser(description="Write the SDF point clouds of meshes.")
     parser.add_argument("--meshes", required=True, help="JSON object: shape id -> file, or @file")
     parser.add_argument("--settings", required=True, help="sdf block, JSON or @file")
     parser.add_argument("--seed", type=int, default=0)
@@ -255,7 +253,3 @@ def main() -> None:
     hashes = prepare_pack(sources, args.out_dir, settings, args.seed, args.versions)
     if args.manifest:
         write_json(args.manifest, hashes)
-
-
-if __name__ == "__main__":
-    cli.run(main)

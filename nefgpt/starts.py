@@ -73,7 +73,6 @@ def fit_starts(
 def main() -> None:
     """Command line of the two fits."""
     parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.starts",
         description="Fit the same signals from the template and from random starts.",
     )
     parser.add_argument("--shapes", required=True, help="JSON: shape id -> [.npz, label], or @file")
@@ -94,7 +93,3 @@ def main() -> None:
         args.seed,
         {"conditioned": args.conditioned, "unconditioned": args.unconditioned},
     )
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nefgpt import cli
 from nefgpt.columns import COLUMNS, HEADINGS
 from nefgpt.errors import InputError
 from nefgpt.io import read_table, write_text
@@ -210,13 +209,9 @@ def build(paths: Sequence[str | Path], out_dir: str | Path, kind: str = "shapes"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: `--metrics a.csv b.csv ... --out-dir D`."""
-    parser = argparse.ArgumentParser(prog="python -m nefgpt.tables", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--metrics", nargs="+", required=True, help="in the order of the rows")
     parser.add_argument("--out-dir", required=True)
     parser.add_argument("--kind", choices=["shapes", "images"], default="shapes")
     args = parser.parse_args(argv)
     build(args.metrics, args.out_dir, args.kind)
-
-
-if __name__ == "__main__":
-    cli.run(main)

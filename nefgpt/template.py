@@ -154,9 +154,7 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
 
 def main() -> None:
     """Command line of the template."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.template", description="Fit the template, or learn a basis."
-    )
+    parser = argparse.ArgumentParser(description="Fit the template, or learn a basis.")
     parser.add_argument("--shapes", required=True, help="JSON object: shape id -> .npz, or @file")
     parser.add_argument("--field", required=True, help="field specification, JSON or @file")
     parser.add_argument("--settings", required=True, help="template settings, JSON or @file")
@@ -166,7 +164,3 @@ def main() -> None:
     shapes = {key: Path(path) for key, path in cli.json_argument(args.shapes).items()}
     spec = FieldSpec.from_dict(cli.json_argument(args.field))
     make(spec, shapes, args.out, cli.json_argument(args.settings), args.seed)
-
-
-if __name__ == "__main__":
-    cli.run(main)

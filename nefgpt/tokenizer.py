@@ -25,7 +25,7 @@ from nefgpt import cli, weights
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, load_signal, write_json
 from nefgpt.signals import kind_of
-from nefgpt.versions import VERSIONS
+from nefgpt.stages import VERSIONS
 
 
 @dataclasses.dataclass
@@ -323,9 +323,7 @@ def read_tokens(path: Path) -> np.ndarray:
 
 def main() -> None:
     """Command line of the tokenizer."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.tokenizer", description="Learn a codebook, turn fields into tokens."
-    )
+    parser = argparse.ArgumentParser(description="Learn a codebook, turn fields into tokens.")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--signal-dir", type=Path, required=True)
     parser.add_argument("--out-dir", type=Path, required=True)
@@ -342,7 +340,3 @@ def main() -> None:
         args.quality_resolution,
         args.template,
     )
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -31,7 +31,7 @@ from nefgpt.errors import InputError
 from nefgpt.gpt import GPT, GPTConfig, context_length
 from nefgpt.gpu import computing, device
 from nefgpt.io import atomic_path, sha256_of, stable_seed, write_json, write_text
-from nefgpt.versions import VERSIONS
+from nefgpt.stages import VERSIONS
 
 log = logging.getLogger(__name__)
 
@@ -463,9 +463,7 @@ def train(
 
 def main() -> None:
     """Command line of the training."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.train_gpt", description="Train a GPT on tokens.parquet."
-    )
+    parser = argparse.ArgumentParser(description="Train a GPT on tokens.parquet.")
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--settings", required=True, help="one gpt entry, JSON or @file")
@@ -474,7 +472,3 @@ def main() -> None:
     args = parser.parse_args()
     settings = cli.json_argument(args.settings)
     train(args.tokens, args.out_dir, settings, args.seed, args.resume_dir)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -54,9 +54,7 @@ def tune(args: argparse.Namespace, settings: dict, extract: dict) -> pd.DataFram
 
 def main() -> None:
     """Command line of the search."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.tune", description="Compare sampling settings on the val split."
-    )
+    parser = argparse.ArgumentParser(description="Compare sampling settings on the val split.")
     parser.add_argument("--gpt", type=Path, required=True, help="folder of the trained model")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--codebook", type=Path, required=True)
@@ -70,7 +68,3 @@ def main() -> None:
     args = parser.parse_args()
     table = tune(args, cli.json_argument(args.settings), cli.json_argument(args.extract))
     write_text(args.out, table.to_csv(index=False))
-
-
-if __name__ == "__main__":
-    cli.run(main)

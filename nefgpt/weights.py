@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nefgpt import cli
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec
 from nefgpt.io import atomic_path, read_json
@@ -166,16 +165,10 @@ def collect(entries: list, fields_dir: Path, template: Path, out: Path) -> None:
 
 def main() -> None:
     """Command line of the aggregation."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nefgpt.weights", description="Gather fields into weights.parquet."
-    )
+    parser = argparse.ArgumentParser(description="Gather fields into weights.parquet.")
     parser.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
     parser.add_argument("--fields-dir", type=Path, required=True)
     parser.add_argument("--template", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     collect(list(read_json(args.shapes)), args.fields_dir, args.template, args.out)
-
-
-if __name__ == "__main__":
-    cli.run(main)

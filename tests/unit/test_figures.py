@@ -83,7 +83,7 @@ def test_metric_bars_average_seeds():
     assert widths == [[60.0], [], [4.0]]
 
 
-def test_command_line(tmp_path, meshes):
+def test_every_figure_is_written(tmp_path, meshes):
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 7, (6, 20)).astype(np.uint16)
     columns = {"shape_id": list("abcdef"), "split": ["train"] * 5 + ["val"], "label": [None] * 6}
@@ -109,8 +109,7 @@ def test_command_line(tmp_path, meshes):
             for i, mesh in enumerate(meshes)
         ],
     }
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    figures.main(["--spec", str(tmp_path / "spec.json"), "--out-dir", str(tmp_path / "out")])
+    figures.make_all(spec, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     stems = ("tokens", "losses", "weights", "gallery-x", "ladder")
     assert names == {stem + suffix for stem in stems for suffix in (".svg", ".png")}

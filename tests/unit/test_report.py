@@ -43,9 +43,8 @@ def test_page_is_complete_and_self_contained(tmp_path):
         "fit_quality": {"iou": 0.98765432, "fields": 12},
         "tables": [["Extra", str(tmp_path / "t.csv")]],
     }
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
     out = tmp_path / "report.html"
-    report.main(["--spec", str(tmp_path / "spec.json"), "--out", str(out)])
+    report.build(spec, out)
     page = out.read_text(encoding="utf-8")
     assert "alert(1)</script>" not in page
     assert not re.search(r"https?://|(src|href)=[\"']?(?!data:)[\w./]", page)

@@ -20,8 +20,8 @@ def record(words: str, cpu: float, start: float, children: float = 0.0) -> dict:
 def test_kinds_add_up_to_the_whole():
     found = [
         record("-m nefgpt.fit --out a", 2.0, 0.5),
-        record("-m nefgpt.fit --out b", 1.0, 0.5),
-        record("-m nefgpt.clouds --out c --table t split --split test", 3.0, 1.0),
+        record("-m nefgpt fit --out b", 1.0, 0.5),
+        record("-m nefgpt clouds --out c --table t split --split test", 3.0, 1.0),
         record("-m snakemake all", 4.0, 1.0, children=6.5),
     ]
     frame = pd.DataFrame(found)

@@ -51,7 +51,7 @@ def _dry_run(folder: Path, words: list[str], versions: dict[str, int], output: P
         sys.path.insert(0, str(ROOT))
         from snakemake.cli import main
 
-        from nefgpt.versions import VERSIONS
+        from nefgpt.stages import VERSIONS
 
         VERSIONS.update(versions)
         main(words)

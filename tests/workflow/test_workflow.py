@@ -15,7 +15,7 @@ import trimesh
 from nefgpt.dataset import split_of
 from nefgpt.fit import load_field
 from nefgpt.procedural import shape_id
-from nefgpt.versions import VERSIONS
+from nefgpt.stages import VERSIONS
 from tests.workflow import test_image_workflow
 from tests.workflow.running import ROOT, TINY, changed, snakemake, stale
 
@@ -215,7 +215,7 @@ def test_change_reruns_exactly(key, run):
     assert set(stale(run, config)) == rules
 
 
-# What a change of a stage's code re-runs, once its number in nefgpt/versions.py is raised.
+# What a change of a stage's code re-runs, once its number in nefgpt/stages.py is raised.
 CHANGED_CODE = {
     "procedural": SDF | {"procedural"},
     "sdf": SDF,

@@ -23,7 +23,7 @@ from nefgpt.gpu import worth_a_gpu
 from nefgpt.io import check_writable, clock_advice, remove_unfinished
 from nefgpt.rows import FIELDS, QUANTISED, rows_of
 from nefgpt.rows import REAL as REAL_ROW
-from nefgpt.versions import VERSIONS
+from nefgpt.stages import VERSIONS
 
 # `python` is the one that runs Snakemake, unless the rule's conda environment has its own; it
 # finds the package from any working directory.

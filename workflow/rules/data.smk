@@ -8,7 +8,7 @@ rule config:
     params:
         values=json.dumps(CONFIG, sort_keys=True),
     shell:
-        "python -m nefgpt.dataset config --config {params.values:q} --out {output} > {log} 2>&1"
+        "python -m nefgpt dataset config --config {params.values:q} --out {output} > {log} 2>&1"
 
 
 rule list_shapes:
@@ -26,7 +26,7 @@ rule list_shapes:
         ),
         shapes=SHAPE_LIST_HASH,
     shell:
-        "python -m nefgpt.dataset list {params.options} --out {output} > {log} 2>&1"
+        "python -m nefgpt dataset list {params.options} --out {output} > {log} 2>&1"
 
 
 rule procedural:
@@ -48,7 +48,7 @@ rule procedural:
         ),
         version=version("procedural"),
     shell:
-        "python -m nefgpt.procedural {params.options} --manifest {output} > {log} 2>&1"
+        "python -m nefgpt procedural {params.options} --manifest {output} > {log} 2>&1"
 
 
 # Its clouds are no outputs, which Snakemake would delete first: a killed job's stay. The manifest
@@ -75,7 +75,7 @@ rule sdf:
             out_dir=SIGNALS,
         ),
     shell:
-        "python -m nefgpt.sdf {params.options} --manifest {output} > {log} 2>&1"
+        "python -m nefgpt sdf {params.options} --manifest {output} > {log} 2>&1"
 
 
 # Runs nothing, the pack's job has written the file; with it every cloud is stale by itself.
@@ -109,7 +109,7 @@ rule images:
         ),
         version=version("images"),
     shell:
-        "python -m nefgpt.images {params.options} --manifest {output} > {log} 2>&1"
+        "python -m nefgpt images {params.options} --manifest {output} > {log} 2>&1"
 
 
 # Comes before any fit, so that a run with too many unusable inputs stops early.
@@ -137,5 +137,5 @@ rule shapes:
         ),
         version=version("inputs"),
     shell:
-        "python -m nefgpt.inputs --shapes {input.shapes} --shapes-out {output.shapes}"
+        "python -m nefgpt shapes --shapes {input.shapes} --shapes-out {output.shapes}"
         " {params.options} > {log} 2>&1"

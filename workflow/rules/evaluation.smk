@@ -20,7 +20,7 @@ rule clouds:
         options=options(signal_dir=SIGNALS, kind=KIND),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.clouds --out {output.clouds} --table {output.table} split --shapes {input.shapes}"
+        "python -m nefgpt clouds --out {output.clouds} --table {output.table} split --shapes {input.shapes}"
         " --split {wildcards.split} {params.options} > {log} 2>&1"
 
 
@@ -41,7 +41,7 @@ rule choose_real:
         ),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.clouds --out {output.clouds} --table {output.table} choose --clouds {input.clouds}"
+        "python -m nefgpt clouds --out {output.clouds} --table {output.table} choose --clouds {input.clouds}"
         " {params.options} > {log} 2>&1"
 
 
@@ -62,7 +62,7 @@ rule reference_distances:
         options=options(kind=KIND),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.metrics reference {params.options} --reference {input.reference}"
+        "python -m nefgpt metrics reference {params.options} --reference {input.reference}"
         " --train {input.train} --out {output} > {log} 2>&1"
 
 
@@ -88,7 +88,7 @@ rule classifier:
         options=options(settings=CONFIG["classifier"], seed=CONFIG["seed"]),
         version=version("classifier"),
     shell:
-        "python -m nefgpt.classifier --train {input.train} --test {input.test} {params.options}"
+        "python -m nefgpt classifier --train {input.train} --test {input.test} {params.options}"
         " --out {output.model} --report {output.report} > {log} 2>&1"
 
 
@@ -128,7 +128,7 @@ rule score:
         ),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.metrics score --clouds {input.clouds} --reference {input.reference}"
+        "python -m nefgpt metrics score --clouds {input.clouds} --reference {input.reference}"
         " --train {input.train} --distances {input.distances} {params.options}"
         " --samples {input.samples} --out {output.metrics} --nearest {output.nearest} > {log} 2>&1"
 
@@ -162,7 +162,7 @@ rule tune:
         ),
         version=", ".join(map(version, ("sample", "extract", "evaluate"))),
     shell:
-        "python -m nefgpt.tune --weights {input.weights} --codebook {input.codebook}"
+        "python -m nefgpt tune --weights {input.weights} --codebook {input.codebook}"
         " --reference {input.reference} {params.options} --out {output} > {log} 2>&1"
 
 
@@ -182,7 +182,7 @@ rule tables:
         options=options(out_dir=f"{RESULTS}/tables", kind=KIND),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt.tables --metrics {input} {params.options} > {log} 2>&1"
+        "python -m nefgpt tables --metrics {input} {params.options} > {log} 2>&1"
 
 
 rule figures:
@@ -214,7 +214,7 @@ rule figures:
         options=options(results=RESULTS),
         version=version("present"),
     shell:
-        "python -m nefgpt.present figures {params.options} > {log} 2>&1"
+        "python -m nefgpt present figures {params.options} > {log} 2>&1"
 
 
 rule report:
@@ -234,4 +234,4 @@ rule report:
         options=options(results=RESULTS),
         version=version("present"),
     shell:
-        "python -m nefgpt.present report {params.options} --out {output} > {log} 2>&1"
+        "python -m nefgpt present report {params.options} --out {output} > {log} 2>&1"

@@ -27,7 +27,7 @@ rule template:
         ),
         version=version("template"),
     shell:
-        "python -m nefgpt.template {params.options} --out {output} > {log} 2>&1"
+        "python -m nefgpt template {params.options} --out {output} > {log} 2>&1"
 
 
 rule fit:
@@ -56,7 +56,7 @@ rule fit:
         ),
         version=version("fit"),
     shell:
-        "python -m nefgpt.fit --template {input.template}"
+        "python -m nefgpt fit --template {input.template}"
         " {params.options} --out {output} > {log} 2>&1"
 
 
@@ -89,7 +89,7 @@ rule fit_pack:
         ),
         version=version("fit"),
     shell:
-        "python -m nefgpt.fit {params.options} --template {input.template}"
+        "python -m nefgpt fit {params.options} --template {input.template}"
         " --manifest {output} > {log} 2>&1"
 
 
@@ -113,5 +113,5 @@ rule weights:
         options=options(fields_dir=f"{RESULTS}/fields"),
         version=version("weights"),
     shell:
-        "python -m nefgpt.weights --shapes {input.shapes} {params.options}"
+        "python -m nefgpt weights --shapes {input.shapes} {params.options}"
         " --template {input.template} --out {output} > {log} 2>&1"

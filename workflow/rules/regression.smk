@@ -27,7 +27,7 @@ rule fit_starts:
         ),
         version=version("fit"),
     shell:
-        "python -m nefgpt.starts {params.options} --template {input.template}"
+        "python -m nefgpt starts {params.options} --template {input.template}"
         " --conditioned {output.conditioned} --unconditioned {output.unconditioned} > {log} 2>&1"
 
 
@@ -55,5 +55,5 @@ rule regression:
         ),
         version=version("regression"),
     shell:
-        "python -m nefgpt.regression --conditioned {input.conditioned}"
+        "python -m nefgpt regression --conditioned {input.conditioned}"
         " --unconditioned {input.unconditioned} {params.options} > {log} 2>&1"

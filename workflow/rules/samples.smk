@@ -31,7 +31,7 @@ rule sample_gpt:
         ),
         version=version("sample"),
     shell:
-        "python -m nefgpt.sample gpt --weights {input.weights} --codebook {input.codebook}"
+        "python -m nefgpt sample gpt --weights {input.weights} --codebook {input.codebook}"
         " {params.options} > {log} 2>&1"
 
 
@@ -55,7 +55,7 @@ rule sample_gaussian:
         ),
         version=version("sample"),
     shell:
-        "python -m nefgpt.sample gaussian --weights {input.weights} {params.options} > {log} 2>&1"
+        "python -m nefgpt sample gaussian --weights {input.weights} {params.options} > {log} 2>&1"
 
 
 rule sample_train:
@@ -87,7 +87,7 @@ rule sample_train:
         ),
         version=version("sample"),
     shell:
-        "python -m nefgpt.sample {wildcards.row} --weights {input.weights}"
+        "python -m nefgpt sample {wildcards.row} --weights {input.weights}"
         " {params.options} > {log} 2>&1"
 
 
@@ -121,4 +121,4 @@ rule extract:
         ),
         version=version("extract"),
     shell:
-        "python -m nefgpt.extract --fields {input.fields} {params.options} > {log} 2>&1"
+        "python -m nefgpt decode --fields {input.fields} {params.options} > {log} 2>&1"

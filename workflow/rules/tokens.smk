@@ -23,7 +23,7 @@ rule tokens:
         ),
         version=version("tokens"),
     shell:
-        "python -m nefgpt.tokenizer --weights {input.weights} --template {input.template}"
+        "python -m nefgpt tokens --weights {input.weights} --template {input.template}"
         " {params.options} > {log} 2>&1"
 
 
@@ -56,4 +56,4 @@ rule train_gpt:
         ),
         version=version("gpt"),
     shell:
-        "python -m nefgpt.train_gpt --tokens {input.tokens} {params.options}" " > {log} 2>&1"
+        "python -m nefgpt train gpt --tokens {input.tokens} {params.options}" " > {log} 2>&1"

@@ -1,0 +1,36 @@
+"""The command `nefgpt`: one subcommand a stage."""
+
+import importlib
+import sys
+
+from nefgpt import cli
+from nefgpt.stages import STAGES
+
+
+def overview() -> str:
+    """What `nefgpt --help` says."""
+    lines = ["usage: nefgpt STAGE ...", "", "The stages, each with --help:"]
+    width = max(map(len, STAGES))
+    for group in dict.fromkeys(stage.group for stage in STAGES.values()):
+        lines += ["", f"{group}:"]
+        some = [(name, stage) for name, stage in STAGES.items() if stage.group == group]
+        lines += [f"  {name:<{width}}  {stage.does}" for name, stage in some]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the stage that is named; it alone is loaded."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(overview())
+        return
+    count = next((n for n in (2, 1) if " ".join(words[:n]) in STAGES), None)
+    if count is None:
+        sys.exit(f"error: nefgpt has no stage {words[0]!r}; nefgpt --help lists them")
+    name = " ".join(words[:count])
+    sys.argv = [f"nefgpt {name}", *words[count:]]  # argparse takes the program's name from here
+    cli.run(importlib.import_module(f"nefgpt.{STAGES[name].module}").main)
+
+
+if __name__ == "__main__":
+    main()
