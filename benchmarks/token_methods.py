@@ -18,6 +18,7 @@ import torch
 from nefgpt import procedural
 from nefgpt.align import align
 from nefgpt.chamfer import chamfer_matrix
+from nefgpt.codebook import fit_codes
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, random_weights
 from nefgpt.fit import cosine, draw_points, fit_fields, training_points
@@ -26,7 +27,7 @@ from nefgpt.sdf import prepare
 from nefgpt.shapes import real
 from nefgpt.stacked import evaluate
 from nefgpt.template import learn_basis
-from nefgpt.tokenizer import Tokenizer, fit_codes, fit_tokenizer
+from nefgpt.tokenizer import Tokenizer, fit_tokenizer
 
 PACK = 4  # fields fitted together; on one CPU core faster than one, and than many
 

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from nefgpt import cli, weights
+from nefgpt.codebook import fit_codes
 from nefgpt.errors import InputError
 from nefgpt.io import atomic_path, load_signal, write_json
 from nefgpt.signals import kind_of
@@ -78,88 +79,6 @@ class Tokenizer:
         if tokens.size and tokens.max() >= len(self.codes):
             raise InputError(f"token {tokens.max()} is no code: there are {len(self.codes)}")
         return self.from_coefficients(self.codes[tokens])
-
-
-_CELLS = 512
-_MOST_JOINED = 256  # the joining's time grows with the cube of the number of codes
-
-
-def _borders(values: np.ndarray, n_cells: int) -> np.ndarray:
-    """Where `n_cells` cells of equal integral of density^(1/3) meet, float [n_cells - 1]."""
-    shares = np.linspace(0, 1, 8 * n_cells + 1)
-    spread = np.interp(shares, np.linspace(0, 1, len(values)), values)
-    width = np.maximum(np.diff(spread), 1e-12)
-    mass = np.cumsum(width ** (2 / 3))  # density^(1/3) integrated over a cell of equal count
-    return np.interp(np.arange(1, n_cells) / n_cells * mass[-1], mass, spread[1:])
-
-
-def _join(cuts: np.ndarray, sums: np.ndarray, squares: np.ndarray, n_codes: int) -> np.ndarray:
-    """Centres of the best way to join neighbouring cells to at most `n_codes` groups.
-
-    Parameters
-    ----------
-    cuts : int [m + 1], where the cells begin and end among the sorted values.
-    sums, squares : cumulative sums of the values and their squares.
-    """
-    total, square = sums[cuts], squares[cuts]
-    count = cuts[None, :] - cuts[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cost = square[None] - square[:, None] - (total[None] - total[:, None]) ** 2 / count
-    cost = np.where(count > 0, cost, np.inf)
-    n_groups = min(n_codes, len(cuts) - 1)
-    best, choice = cost[0], []
-    for _ in range(n_groups - 1):
-        table = best[:, None] + cost
-        choice.append(table.argmin(axis=0))
-        best = table[choice[-1], np.arange(len(cuts))]
-    ends = [len(cuts) - 1]
-    for came_from in reversed(choice):
-        ends.append(int(came_from[ends[-1]]))
-    edges = cuts[[0, *reversed(ends)]]
-    return np.diff(sums[edges]) / np.diff(edges)
-
-
-def fit_codes(values: np.ndarray, n_codes: int, iterations: int = 100) -> np.ndarray:
-    """One-dimensional k-means: `n_codes` ascending centres, float32.
-
-    The values are cut into many cells, narrow where density^(1/3) is large, the optimal density
-    of codes for squared error (Panter and Dite, 1951). Dynamic programming finds the best way
-    to join the cells to `n_codes` (many codes start in the middle of such cells instead);
-    Lloyd's iterations on all values refine it. An empty cell is revived by splitting the cell
-    with the largest error.
-    """
-    values = np.sort(values.astype(np.float64).ravel())
-    distinct = np.unique(values)
-    if len(distinct) <= n_codes:
-        # Spare codes lie within the data, so that no token decodes to a value far from all.
-        spare = np.linspace(distinct[0], distinct[-1], n_codes - len(distinct))
-        return np.sort(np.concatenate([distinct, spare])).astype(np.float32)
-    sums = np.concatenate([[0], np.cumsum(values)])
-    squares = np.concatenate([[0], np.cumsum(values**2)])
-    if n_codes > _MOST_JOINED:
-        centres = _borders(values, 2 * n_codes)[::2]
-    elif len(values) <= _CELLS:
-        centres = _join(np.arange(len(values) + 1), sums, squares, n_codes)
-    else:
-        n_cells = max(_CELLS, 2 * n_codes)
-        inner = np.searchsorted(values, _borders(values, n_cells))
-        # Cells of equal count besides: between far clusters the density says too little.
-        cuts = np.unique(np.concatenate([inner, np.linspace(0, len(values), n_cells, dtype=int)]))
-        centres = _join(cuts, sums, squares, n_codes)
-    for _ in range(iterations):
-        edges = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
-        edges = np.concatenate([[0], edges, [len(values)]])
-        count, total = np.diff(edges), np.diff(sums[edges])
-        moved = np.where(count > 0, total / np.maximum(count, 1), centres)
-        error = np.diff(squares[edges]) - total**2 / np.maximum(count, 1)
-        dead = np.flatnonzero(count == 0)
-        worst = np.argsort(error)[::-1][: len(dead)]
-        moved[dead] = values[(edges[worst] + edges[worst + 1]) // 2]
-        moved = np.sort(moved)
-        if not len(dead) and np.abs(moved - centres).max() < 1e-7 * np.ptp(values):
-            break
-        centres = moved
-    return moved.astype(np.float32)
 
 
 def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: dict) -> Tokenizer:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nefgpt import weights
+from nefgpt import codebook, weights
+from nefgpt.codebook import fit_codes
 from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec
 from nefgpt.tokenizer import (
     Tokenizer,
-    fit_codes,
     fit_tokenizer,
     load_tokenizer,
     main,
@@ -53,10 +53,26 @@ def optimal_error(values: np.ndarray, k: int) -> float:
     return float(best[n])
 
 
-@pytest.mark.parametrize("draw", ["normal", "laplace", "uniform", "exponential"])
-def test_codes_are_near_the_optimum(draw):
+DRAWS = ["normal", "laplace", "uniform", "exponential", "standard_cauchy"]
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_codes_of_few_values_are_the_optimum(draw):
     values = getattr(np.random.default_rng(0), draw)(size=300)
-    assert error(values, fit_codes(values, 15)) < 1.15 * optimal_error(values, 15)
+    assert error(values, fit_codes(values, 15)) < 1.0001 * optimal_error(values, 15)
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_codes_of_many_values_are_near_the_optimum(draw):
+    """What a run has: of so many values cells are joined, and Lloyd's iterations follow."""
+    values = np.sort(getattr(np.random.default_rng(1), draw)(size=100_000))
+    sums, squares = np.cumsum([0, *values]), np.cumsum([0, *values**2])
+    edges = codebook._join(np.arange(len(values) + 1), sums, squares, 127)
+    groups = np.split(values, edges[1:-1])
+    least = sum(np.square(group - group.mean()).sum() for group in groups)
+    codes = fit_codes(values, 127).astype(float)
+    near = codes[np.searchsorted((codes[1:] + codes[:-1]) / 2, values)]
+    assert least * (1 - 1e-9) < np.square(values - near).sum() < 1.001 * least
 
 
 numbers = st.floats(-1e3, 1e3, width=32)
