@@ -48,13 +48,31 @@ _MILLS += (-0.39893248677253723, 0.49999988079071045)
 _ROUND = 12582912.0  # 1.5 * 2^23: a number added to it is rounded, and lies in its last bits
 
 
+class _Builder:
+    """A builder whose float operations are computed as they are written.
+
+    Those without flags numba lets LLVM regroup in functions that may regroup sums, which would
+    undo the rounding to whole numbers.
+    """
+
+    _FLAGS = "contract", "nsz", "arcp"
+    _FLAGGED = frozenset({"fadd", "fsub", "fmul", "fdiv", "fcmp_ordered", "fcmp_unordered"})
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self._builder = builder
+
+    def __getattr__(self, name: str) -> Callable:
+        made = getattr(self._builder, name)
+        return functools.partial(made, flags=self._FLAGS) if name in self._FLAGGED else made
+
+
 class Emitter:
     """Writes vector arithmetic at a builder's place."""
 
     type, ints = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 
     def __init__(self, builder: ir.IRBuilder) -> None:
-        self.builder = builder
+        self.builder = _Builder(builder)
 
     def constant(self, value: float) -> ir.Constant:
         return ir.Constant(self.type, [float(np.float32(value))] * LANES)
