@@ -35,7 +35,7 @@ def _end_workers() -> None:
 def computing() -> Iterator[None]:
     """Let PyTorch take subnormal numbers for zeros, if the CPU can; also a decorator.
 
-    One such number costs as much time as a hundred others, and rounds to the same weights.
+    On Intel's processors one such number costs as much time as many others (docs/cost.md).
     Afterwards all is as it was. The mode is a thread's own, and a thread inherits it from the one
     that starts it, so PyTorch's waiting threads end where it changes.
     """

@@ -476,8 +476,8 @@ _FLUSHING = 1 << 24 if platform.machine().lower() in ("aarch64", "arm64") else 0
 def flush_subnormals(typing_context):
     """Let this thread compute with zero where numbers are below 1.2e-38; its mode before.
 
-    Intel's processors take a hundred times as long for an operation on such numbers, which
-    trained fields are full of.
+    Intel's processors take many times as long for an operation on such numbers, which trained
+    fields are full of.
     """
 
     def generate(context, builder, signature, values):
