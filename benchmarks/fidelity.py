@@ -27,21 +27,31 @@ import trimesh
 from matplotlib.figure import Figure
 from torch.utils._python_dispatch import TorchDispatchMode
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from nefgpt.base import cli
+from nefgpt.base.device import device
+from nefgpt.base.errors import InputError
+from nefgpt.base.seeds import stable_seed
+from nefgpt.config import Sdf
+from nefgpt.evaluation import sets
+from nefgpt.fields import stacked
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting.optimise import fit_fields, training_points
+from nefgpt.fitting.weights import read_fields, write_fields
+from nefgpt.generators.gpt.tokenizer import fit_tokenizer
+from nefgpt.inputs import meshes
+from nefgpt.inputs.airplanes import write
+from nefgpt.inputs.listing import SUFFIXES, safe_id
+from nefgpt.inputs.splits import hash_unit
+from nefgpt.report import render
+from nefgpt.signals import (
+    sdf,
+    shapes,
+)
+from nefgpt.signals.chamfer import both_nearest, chamfer_matrix, within
+from nefgpt.signals.file import load_signal
+from nefgpt.signals.surface import Surface, surface
 
-from nefgpt import cli, meshes, metrics, procedural, render, sdf, shapes, stacked  # noqa: E402
-from nefgpt.chamfer import both_nearest, chamfer_matrix, within  # noqa: E402
-from nefgpt.config import Sdf  # noqa: E402
-from nefgpt.dataset import SUFFIXES, hash_unit, safe_id  # noqa: E402
-from nefgpt.errors import InputError  # noqa: E402
-from nefgpt.field import FieldSpec, random_weights  # noqa: E402
-from nefgpt.fit import fit_fields, training_points  # noqa: E402
-from nefgpt.gpu import device  # noqa: E402
-from nefgpt.io import load_signal, stable_seed  # noqa: E402
-from nefgpt.surface import Surface, surface  # noqa: E402
-from nefgpt.tokenizer import fit_tokenizer  # noqa: E402
-from nefgpt.weights import read_fields, write_fields  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 log = logging.getLogger(__name__)
 
@@ -174,13 +184,13 @@ class Data:
 def files(kind: str, real: Path | None, folder: Path, n: int) -> dict[str, Path]:
     """Shape id to mesh, in the order in which shapes are taken; `n` procedural ones are made."""
     if kind == "procedural":
-        base = folder / "meshes" / procedural.SYNSET
+        base = folder / "meshes" / write.SYNSET
         made = {}
         for i in range(n):
-            name = procedural.shape_id(SEED, i)
+            name = write.shape_id(SEED, i)
             made[name] = base / name / "models" / "model_normalized.obj"
             if not made[name].exists():
-                procedural.write_mesh(folder / "meshes", SEED, i)
+                write.write_mesh(folder / "meshes", SEED, i)
         return made
     found = {
         safe_id(path.relative_to(real)): path
@@ -250,7 +260,7 @@ def summary(rows: list[dict], surfaces: list[Surface], data: Data) -> dict:
         else nothing
         for name, found in zip(data.ids, surfaces, strict=True)
     ]
-    values, _ = metrics.set_metrics(np.stack(clouds), data.reference, data.among, SEED)
+    values, _ = sets.set_metrics(np.stack(clouds), data.reference, data.among, SEED)
     return row | values
 
 

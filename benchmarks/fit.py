@@ -4,7 +4,7 @@
 
 Makes airplanes, lets the plain loop (PyTorch, eager, one field, all weights free, the reference's
 7,200 steps of 8,192 points) fit some of them, and looks for the fewest steps after which
-`nefgpt.fit` has fields of the same IoU. Then it measures 1, 16 and 256 fields with those steps,
+ours has fields of the same IoU. Then it measures 1, 16 and 256 fields with those steps,
 and the fixed cost of a job. Prints Markdown tables. Runs on the GPU when there is one.
 """
 
@@ -19,16 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from nefgpt import compiled, fused  # noqa: E402
-from nefgpt import stacked as in_torch  # noqa: E402
-from nefgpt.field import FieldSpec, random_weights  # noqa: E402
-from nefgpt.fit import fit_fields, save_field, training_points  # noqa: E402
-from nefgpt.gpu import device, flops_per_point  # noqa: E402
-from nefgpt.io import load_signal, stable_seed  # noqa: E402
-from nefgpt.shapes import overlap, quality  # noqa: E402
+from nefgpt.base import compiled
+from nefgpt.base.device import device
+from nefgpt.base.seeds import stable_seed
+from nefgpt.fields import fused
+from nefgpt.fields import stacked as in_torch
+from nefgpt.fields.file import save_field
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting.optimise import fit_fields, training_points
+from nefgpt.fitting.worth import flops_per_point
+from nefgpt.signals.file import load_signal
+from nefgpt.signals.shapes import overlap, quality
 
 SPEC = FieldSpec(hidden=(32, 32, 32, 32))  # the paper's 3,712 weights
 OURS = {"loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.99}
@@ -70,9 +71,10 @@ def airplanes(folder: Path, n: int) -> dict[str, Path]:
     paths = {f"{i}": folder / "sdf" / f"{i}.npz" for i in range(n)}
     for name, path in paths.items():
         if not path.exists():
-            from nefgpt import procedural, sdf
+            from nefgpt.inputs.airplanes import write
+            from nefgpt.signals import sdf
 
-            sdf.prepare(procedural.write_mesh(folder, 0, int(name)), name, path, SDF, 0)
+            sdf.prepare(write.write_mesh(folder, 0, int(name)), name, path, SDF, 0)
     return paths
 
 

@@ -12,20 +12,17 @@ import contextlib
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from nefgpt import train_gpt  # noqa: E402
-from nefgpt.config import Gpt  # noqa: E402
-from nefgpt.gpt import GPT, GPTConfig  # noqa: E402
-from nefgpt.gpu import computing, device  # noqa: E402
+from nefgpt.base.device import computing, device
+from nefgpt.config import Gpt
+from nefgpt.generators.gpt import batches
+from nefgpt.generators.gpt import train as train_gpt
+from nefgpt.generators.gpt.model import GPT, GPTConfig
 
 # Codes, context, embedding, heads, layers, batch size. The paper's: its table 1, airplanes.
 SIZES = {
@@ -96,18 +93,18 @@ def plain_step(vocabulary: int, context: int, width: int, heads: int, layers: in
 
 
 def our_step(n_codes: int, context: int, width: int, heads: int, layers: int, batch: int):
-    """A function that takes one step as `nefgpt.train_gpt.train` does."""
+    """A function that takes one step as `nefgpt.generators.gpt.train.train` does."""
     sizes = {"embedding": width, "heads": heads, "layers": layers, "dropout": DROPOUT}
     settings = Gpt(**sizes, batch_size=batch, jitter=0.1, mix=0.8, label_smoothing_width=0.7)
     settings = settings.model_dump()
     model = GPT(GPTConfig(vocab_size=n_codes + 1, context=context, **sizes)).to(device())
     optimiser = train_gpt._optimiser(model, settings)
-    smooth = train_gpt.smooth_targets(n_codes, n_codes + 1, 0.7).to(device())
+    smooth = batches.smooth_targets(n_codes, n_codes + 1, 0.7).to(device())
     codes = np.random.default_rng(0).integers(n_codes, size=(112, context))
-    train = train_gpt.Sequences(codes, None)
+    train = batches.Sequences(codes, None)
 
     def step(iteration: int) -> None:
-        made = train_gpt.make_batch(train, settings, n_codes, iteration, 0)
+        made = batches.make_batch(train, settings, n_codes, iteration, 0)
         inputs, targets = (torch.from_numpy(part).to(device()) for part in made)
         optimiser.clear()
         train_gpt.gradients(model, inputs, targets, smooth, settings, contextlib.nullcontext)

@@ -10,9 +10,7 @@ from snakemake import cli, workflow
 from snakemake.io import is_flagged
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from nefgpt.finished import state_of, write_note
+from nefgpt.signals.finished import state_of, write_note
 
 
 class Instant(JobScheduler):

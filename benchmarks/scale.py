@@ -21,14 +21,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from nefgpt.config import validate
+from nefgpt.fields.file import save_field
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.inputs.listing import list_shapes
+from nefgpt.inputs.splits import split_of, template_shapes
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from nefgpt.config import validate  # noqa: E402
-from nefgpt.dataset import list_shapes, split_of, template_shapes  # noqa: E402
-from nefgpt.field import FieldSpec, random_weights  # noqa: E402
-from nefgpt.fit import save_field  # noqa: E402
-
 log = logging.getLogger(__name__)
 
 SYNSET = "02691156"

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nefgpt.field import FieldSpec
-from nefgpt.io import read_table
-from nefgpt.shapes import quality
-from nefgpt.tokenizer import write_tokens
-from nefgpt.train_gpt import COLUMNS, smooth_targets, train
+from nefgpt.base.files import read_table
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.generators.gpt.batches import smooth_targets
+from nefgpt.generators.gpt.tokens import write_tokens
+from nefgpt.generators.gpt.train import COLUMNS, train
+from nefgpt.signals.shapes import quality
 
 WIDTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the smoothing, in codes
 

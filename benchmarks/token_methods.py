@@ -15,19 +15,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nefgpt import procedural
-from nefgpt.align import align
-from nefgpt.chamfer import chamfer_matrix
-from nefgpt.codebook import fit_codes
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, random_weights
-from nefgpt.fit import cosine, draw_points, fit_fields, training_points
-from nefgpt.io import atomic_path, load_signal, stable_seed
-from nefgpt.sdf import prepare
-from nefgpt.shapes import real
-from nefgpt.stacked import evaluate
-from nefgpt.template import learn_basis
-from nefgpt.tokenizer import Tokenizer, fit_tokenizer
+from nefgpt.base.errors import InputError
+from nefgpt.base.files import atomic_path
+from nefgpt.base.seeds import stable_seed
+from nefgpt.fields.align import align
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fields.stacked import evaluate
+from nefgpt.fitting.basis import learn_basis
+from nefgpt.fitting.optimise import cosine, draw_points, fit_fields, training_points
+from nefgpt.generators.gpt.codebook import fit_codes
+from nefgpt.generators.gpt.tokenizer import Tokenizer, fit_tokenizer
+from nefgpt.inputs.airplanes import write
+from nefgpt.signals.chamfer import chamfer_matrix
+from nefgpt.signals.file import load_signal
+from nefgpt.signals.sdf import prepare
+from nefgpt.signals.shapes import real
 
 PACK = 4  # fields fitted together; on one CPU core faster than one, and than many
 
@@ -63,10 +65,10 @@ def load_data(folder: Path, n_train: int, n_held: int, sdf: dict, seed: int) -> 
     """Sample what the folder lacks, read the rest; train shapes first."""
     signals = []
     for index in range(n_train + n_held):
-        name = procedural.shape_id(seed, index)
+        name = write.shape_id(seed, index)
         out = folder / f"sdf-{seed}-{sdf['n_uniform']}-{sdf['n_near']}" / f"{name}.npz"
         if not out.exists():
-            mesh = procedural.write_mesh(folder / "meshes", seed, index)
+            mesh = write.write_mesh(folder / "meshes", seed, index)
             prepare(mesh, name, out, sdf, seed)
         signals.append(load_signal(out))
     if any(signal["rejected"] for signal in signals):

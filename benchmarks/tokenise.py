@@ -17,19 +17,19 @@ import time
 from pathlib import Path
 
 import numpy as np
+import token_methods
+from token_measures import explained, fidelity, gpt_bits, positional_bits
+from token_methods import METHODS, Data, Lab
+
+from nefgpt import config
+from nefgpt.base import cli
+from nefgpt.base.errors import InputError
+from nefgpt.fields import fused
+from nefgpt.fields.align import align
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.signals.shapes import iou
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-
-import token_methods  # noqa: E402
-from token_measures import explained, fidelity, gpt_bits, positional_bits  # noqa: E402
-from token_methods import METHODS, Data, Lab  # noqa: E402
-
-from nefgpt import cli, config, fused  # noqa: E402
-from nefgpt.align import align  # noqa: E402
-from nefgpt.errors import InputError  # noqa: E402
-from nefgpt.field import FieldSpec  # noqa: E402
-from nefgpt.shapes import iou  # noqa: E402
 
 log = logging.getLogger(__name__)
 

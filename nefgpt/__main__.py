@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from nefgpt import cli
+from nefgpt.base import cli
 from nefgpt.stages import STAGES
 
 
@@ -11,9 +11,9 @@ def overview() -> str:
     """What `nefgpt --help` says."""
     lines = ["usage: nefgpt STAGE ...", "", "The stages, each with --help:"]
     width = max(map(len, STAGES))
-    for group in dict.fromkeys(stage.group for stage in STAGES.values()):
-        lines += ["", f"{group}:"]
-        some = [(name, stage) for name, stage in STAGES.items() if stage.group == group]
+    for room in dict.fromkeys(stage.room for stage in STAGES.values()):
+        lines += ["", f"{room}:"]
+        some = [(name, stage) for name, stage in STAGES.items() if stage.room == room]
         lines += [f"  {name:<{width}}  {stage.does}" for name, stage in some]
     return "\n".join(lines) + "\n"
 

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nefgpt.dataset import IMAGE_KINDS
-from nefgpt.errors import InputError
-from nefgpt.io import write_json
-from nefgpt.rows import RESERVED
+from nefgpt.base.errors import InputError
+from nefgpt.base.files import write_json
+from nefgpt.generators.rows import RESERVED
+from nefgpt.inputs.listing import IMAGE_KINDS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -91,7 +91,7 @@ class Sdf(Block):
 
 
 class FieldBlock(Block):
-    """The field's specification; see nefgpt.field.FieldSpec."""
+    """The field's specification; see nefgpt.fields.spec.FieldSpec."""
 
     in_dim: Literal[2, 3] = 3
     octaves: Annotated[int, Field(ge=0, le=10)] = 2
@@ -122,7 +122,7 @@ class Optimiser(Block):
 
 
 class Template(Optimiser):
-    """What all fields start from; see nefgpt.template."""
+    """What all fields start from; see nefgpt.fitting.template."""
 
     shape_id: str | None = None
     n_shapes: Positive = 1

@@ -7,35 +7,39 @@ from typing import NamedTuple
 
 
 class Stage(NamedTuple):
-    """One command: the module whose `main` it is, the group it belongs to, and what it does."""
+    """One command: the module whose `main` it is, and what it does."""
 
     module: str
-    group: str
     does: str
+
+    @property
+    def room(self) -> str:
+        """The subpackage that holds the module."""
+        return self.module.partition(".")[0]
 
 
 STAGES = {
-    "config": Stage("config", "inputs", "check a configuration, or write its JSON schema"),
-    "dataset": Stage("dataset", "inputs", "list a run's shapes, or write its configuration"),
-    "procedural": Stage("procedural", "inputs", "make airplanes"),
-    "sdf": Stage("sdf", "signals", "meshes to point clouds with signed distances"),
-    "images": Stage("images", "signals", "images to pixels with brightness"),
-    "shapes": Stage("inputs", "signals", "gather what is known of every input"),
-    "template": Stage("template", "fields", "learn what all fields start from"),
-    "fit": Stage("fit", "fields", "fit fields to signals"),
-    "starts": Stage("starts", "fields", "fit the same signals from the template and at random"),
-    "weights": Stage("weights", "fields", "gather fields into one table"),
-    "tokens": Stage("tokenizer", "generators", "learn a codebook, turn fields into tokens"),
-    "train gpt": Stage("train_gpt", "generators", "train a transformer on tokens"),
-    "sample": Stage("sample", "generators", "make fields by one of the methods"),
-    "regression": Stage("regression", "generators", "a transformer on continuous weights"),
-    "decode": Stage("extract", "evaluation", "fields to meshes or images"),
-    "clouds": Stage("clouds", "evaluation", "what the metrics compare of real signals"),
-    "classifier": Stage("classifier", "evaluation", "train a classifier on real images"),
-    "metrics": Stage("metrics", "evaluation", "score samples against the test split"),
-    "tune": Stage("tune", "evaluation", "compare sampling settings on the val split"),
-    "tables": Stage("tables", "evaluation", "gather metrics into tables"),
-    "present": Stage("present", "report", "draw the figures, write the page"),
+    "config": Stage("config", "check a configuration, or write its JSON schema"),
+    "dataset": Stage("inputs.listing", "list a run's shapes, or write its configuration"),
+    "procedural": Stage("inputs.airplanes.write", "make airplanes"),
+    "sdf": Stage("signals.sdf", "meshes to point clouds with signed distances"),
+    "images": Stage("signals.images", "images to pixels with brightness"),
+    "shapes": Stage("signals.table", "gather what is known of every input"),
+    "template": Stage("fitting.template", "learn what all fields start from"),
+    "fit": Stage("fitting.fit", "fit fields to signals"),
+    "starts": Stage("fitting.starts", "fit the same signals from the template and at random"),
+    "weights": Stage("fitting.weights", "gather fields into one table"),
+    "tokens": Stage("generators.gpt.tokenizer", "learn a codebook, turn fields into tokens"),
+    "train gpt": Stage("generators.gpt.train", "train a transformer on tokens"),
+    "sample": Stage("generators.sample", "make fields by one of the methods"),
+    "regression": Stage("generators.regression", "a transformer on continuous weights"),
+    "decode": Stage("evaluation.decode", "fields to meshes or images"),
+    "clouds": Stage("evaluation.clouds", "what the metrics compare of real signals"),
+    "classifier": Stage("evaluation.classifier", "train a classifier on real images"),
+    "metrics": Stage("evaluation.score", "score samples against the test split"),
+    "tune": Stage("evaluation.tune", "compare sampling settings on the val split"),
+    "tables": Stage("evaluation.tables", "gather metrics into tables"),
+    "present": Stage("report.present", "draw the figures, write the page"),
 }
 
 # A number per stage: raise it when a change of code changes that stage's results. The numbers are

@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from nefgpt.adam import Adam
+from nefgpt.base.adam import Adam
 
 
 def gradients(model: torch.nn.Module, i: int) -> None:

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nefgpt import fused
-from nefgpt.align import align
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, flatten, unflatten
+from nefgpt.base.errors import InputError
+from nefgpt.fields import fused
+from nefgpt.fields.align import align
+from nefgpt.fields.spec import FieldSpec, flatten, unflatten
 
 specs = st.builds(
     FieldSpec,

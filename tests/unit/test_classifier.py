@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nefgpt import classifier
-from nefgpt.errors import InputError
-from nefgpt.io import read_json
-from nefgpt.metrics import class_scores
+from nefgpt.base.errors import InputError
+from nefgpt.base.files import read_json
+from nefgpt.evaluation import classifier
+from nefgpt.evaluation.classifier import class_scores
 
 SETTINGS = {"epochs": 8, "batch_size": 16, "learning_rate": 3e-3}
 

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from nefgpt import cli
+from nefgpt.base import cli
 
 ASKED = """
 import json, os
-from nefgpt import cli
+from nefgpt.base import cli
 def main():
     import pyarrow, torch
     print(json.dumps({
@@ -40,20 +40,30 @@ def test_libraries_keep_to_the_threads_of_the_job():
     [
         # What a workflow imports whenever it builds its DAG.
         (
-            "config, dataset, finished, gpu",
+            "config, inputs.listing, signals.finished, fitting.worth",
             "igl matplotlib numba pandas scipy.sparse torch trimesh",
         ),
         # A field's job, of which there may be thousands.
-        ("fit, shapes, images", "matplotlib pandas pyarrow scipy.sparse torch trimesh"),
-        ("sdf", "matplotlib numba pandas pyarrow torch"),
-        ("inputs, weights, tokenizer, sample", "matplotlib pandas scipy.sparse torch trimesh"),
-        ("clouds, extract, metrics, tables", "matplotlib scipy.sparse torch trimesh"),
-        ("present", "torch"),
+        (
+            "fitting.fit, signals.shapes, signals.images",
+            "matplotlib pandas pyarrow scipy.sparse torch trimesh",
+        ),
+        ("signals.sdf", "matplotlib numba pandas pyarrow torch"),
+        (
+            "signals.table, fitting.weights, generators.gpt.tokenizer, generators.sample",
+            "matplotlib pandas scipy.sparse torch trimesh",
+        ),
+        (
+            "evaluation.clouds, evaluation.decode, evaluation.score, evaluation.tables",
+            "matplotlib scipy.sparse torch trimesh",
+        ),
+        ("report.present", "torch"),
     ],
 )
 def test_a_stage_loads_only_what_it_needs(modules, heavy):
-    code = f"import sys; from nefgpt import {modules}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = ", ".join(f"nefgpt.{name}" for name in modules.split(", "))
+    command = [sys.executable, "-c", f"import sys; import {names}; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not set(heavy.split()) & set(done.stdout.split())
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nefgpt import rows
-from nefgpt.columns import COLUMNS, Column
 from nefgpt.config import validate
+from nefgpt.evaluation.columns import COLUMNS, Column
+from nefgpt.generators import rows
 from tests.workflow.running import TINY
 
 

@@ -5,7 +5,7 @@ import sys
 
 import numba
 
-from nefgpt import compiled
+from nefgpt.base import compiled
 
 
 def test_without_a_folder_for_the_result(monkeypatch, caplog):
@@ -26,7 +26,7 @@ def test_a_first_call_loads_no_linear_algebra():
     code = """
 import sys
 import numpy as np
-from nefgpt.parts import connected_parts
+from nefgpt.signals.parts import connected_parts
 connected_parts(np.array([[0, 1, 2]]), 4)
 print(*sys.modules)
 """

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from nefgpt.base.errors import InputError
 from nefgpt.config import Config, load, validate
-from nefgpt.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from nefgpt.dataset import Shape, list_shapes, safe_id, split_of, template_shapes
-from nefgpt.errors import InputError
+from nefgpt.base.errors import InputError
+from nefgpt.inputs.listing import list_shapes, safe_id
+from nefgpt.inputs.splits import Shape, split_of, template_shapes
 
 FRACTIONS = {"train": 0.6, "val": 0.1, "test": 0.3}
 

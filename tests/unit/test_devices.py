@@ -14,12 +14,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from nefgpt import classifier, fit, generate, regression, stacked, template, train_gpt
 from nefgpt.config import Gpt
-from nefgpt.field import FieldSpec, random_weights
-from nefgpt.gpt import GPT, GPTConfig
-from nefgpt.tokenizer import write_tokens
-from nefgpt.weights import Fields
+from nefgpt.evaluation import classifier
+from nefgpt.fields import stacked
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting import basis, optimise
+from nefgpt.fitting.weights import Fields
+from nefgpt.generators import regression
+from nefgpt.generators.gpt import sampling
+from nefgpt.generators.gpt import train as train_gpt
+from nefgpt.generators.gpt.model import GPT, GPTConfig
+from nefgpt.generators.gpt.tokens import write_tokens
 
 _setup_privateuseone_for_python_backend("emulated")
 torch.emulated.get_amp_supported_dtype = lambda: [torch.bfloat16]
@@ -123,7 +128,7 @@ def both(monkeypatch):
     def run(function):
         found = []
         for device in (torch.device("cpu"), DEVICE):
-            for module in (classifier, generate, regression, stacked, template, train_gpt):
+            for module in (classifier, sampling, regression, stacked, basis, train_gpt):
                 monkeypatch.setattr(module, "device", lambda device=device: device)
             with Emulation():
                 found.append(function())
@@ -166,7 +171,7 @@ def test_fits(schedule, in_basis, both):
     basis = basis if in_basis else None
     start = np.zeros((4, 3), np.float32) if in_basis else np.stack([anchor] * 4)
     problem = SPEC, points, values, start, anchor, settings, 0, basis
-    cpu, device = both(lambda: fit.fit_fields(*problem, progress=False, way=stacked))
+    cpu, device = both(lambda: optimise.fit_fields(*problem, progress=False, way=stacked))
     for expected, found in zip(cpu, device, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert cpu.failed.tolist() == [-1, -1, 0, -1]
@@ -202,7 +207,7 @@ def test_basis(both):
     settings = {"n_components": 2, "steps": 8, "points_per_step": 50, "fields_per_step": 3}
     settings |= {"learning_rate": 0.01, "coefficient_learning_rate": 0.01, "loss": "l1"}
     settings |= {"pull": 1e-3}
-    cpu, device = both(lambda: template.learn_basis(SPEC, *signals(4), settings, 0))
+    cpu, device = both(lambda: basis.learn_basis(SPEC, *signals(4), settings, 0))
     for expected, found in zip(cpu, device, strict=True):  # by other passes
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -217,12 +222,12 @@ def test_gpt_and_its_samples(both, tmp_path):
 
     def run():
         train_gpt.train(tmp_path / "tokens.parquet", tmp_path / "gpt", settings, 0)
-        model, _ = generate.load_gpt(tmp_path / "gpt")
+        model, _ = sampling.load_gpt(tmp_path / "gpt")
         prefix = [11, 12]
         chosen = {"prefix": prefix, "top_k": 5, "top_p": 0.9, "guidance": 1.5, "batch_size": 3}
         losses = pd.read_csv(tmp_path / "gpt/losses.csv").drop(columns="tokens_per_second")
         where = model.token.weight.device.type
-        return where, losses, generate.generate(model, 4, 6, 11, **chosen)
+        return where, losses, sampling.generate(model, 4, 6, 11, **chosen)
 
     (_, *cpu), (where, *device) = both(run)
     assert where == DEVICE.type

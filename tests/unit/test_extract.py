@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import trimesh
 
-from nefgpt import extract, fused, surface, weights
-from nefgpt.field import FieldSpec, random_weights
-from nefgpt.shapes import N_POINTS, normalise_cloud
+from nefgpt.evaluation import decode
+from nefgpt.fields import fused
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting import weights
+from nefgpt.signals import surface
+from nefgpt.signals.shapes import N_POINTS, normalise_cloud
 
 AXIS = np.linspace(-0.5, 0.5, 65)
 X, Y, Z = np.meshgrid(AXIS, AXIS, AXIS, indexing="ij")
@@ -132,7 +135,7 @@ def test_files(tmp_path, monkeypatch):
     words = ["extract", "--fields", str(tmp_path / "fields.parquet"), "--out-dir"]
     words += [str(tmp_path / "out"), "--settings", json.dumps(settings)]
     monkeypatch.setattr("sys.argv", words)
-    extract.main()
+    decode.main()
     clouds = np.load(tmp_path / "out/clouds.npy")
     assert clouds.shape == (3, N_POINTS, 3)
     assert np.isfinite(clouds).all(axis=(1, 2)).tolist() == [True, False, True]
@@ -141,6 +144,6 @@ def test_files(tmp_path, monkeypatch):
     assert len(lines) == 4 and lines[2].startswith("1,b,,False")
     here = trimesh.load(tmp_path / "out/meshes/0.ply")
     monkeypatch.setattr("sys.argv", [*words, "--signal-dir", str(tmp_path)])
-    extract.main()
+    decode.main()
     own_units = trimesh.load(tmp_path / "out/meshes/0.ply")
     np.testing.assert_allclose(own_units.vertices, here.vertices * 10 + [10, 0, 0], atol=1e-4)

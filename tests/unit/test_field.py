@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from nefgpt import fused
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, flatten, random_weights, unflatten
+from nefgpt.base.errors import InputError
+from nefgpt.fields import fused
+from nefgpt.fields.spec import FieldSpec, flatten, random_weights, unflatten
 
 PAPER = FieldSpec(frequency=1.0, hidden=(32, 32, 32, 32))
 POINTS = np.random.default_rng(0).random((64, 3), np.float32) - 0.5

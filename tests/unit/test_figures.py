@@ -11,8 +11,8 @@ import pytest
 import trimesh
 from safetensors.numpy import save_file
 
-from nefgpt import figures
-from nefgpt.errors import InputError
+from nefgpt.base.errors import InputError
+from nefgpt.report import figures
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from nefgpt.finished import is_finished, made_from, read_note, state_of, write_note
+from nefgpt.signals.finished import is_finished, made_from, read_note, state_of, write_note
 
 WANTED = made_from("mesh ünïcode.obj", {"n_near": 1000, "sigma": 0.01}, 0, "sdf version 1")
 

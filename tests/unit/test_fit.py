@@ -9,12 +9,14 @@ import pytest
 import torch
 import trimesh
 
-from nefgpt import fit, sdf, shapes, template
-from nefgpt.adam import Adam
+from nefgpt.base.adam import Adam
+from nefgpt.base.errors import InputError
 from nefgpt.config import Fit, Template
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, random_weights
-from nefgpt.io import load_signal
+from nefgpt.fields.file import checksum, how_to_refit, load_field, load_template, save_field
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting import basis, fit, optimise, template
+from nefgpt.signals import sdf, shapes
+from nefgpt.signals.file import load_signal
 
 SPEC = FieldSpec(hidden=(16, 16))
 SDF = {"backend": "libigl", "method": "scan", "n_uniform": 3000, "n_near": 3000, "sigma": 0.01}
@@ -53,13 +55,13 @@ def templates(clouds, tmp_path_factory):
 
 
 def test_template_keeps_its_shape(templates):
-    _, weights, record = fit.load_field(templates["one"])
+    _, weights, record = load_field(templates["one"])
     assert record["iou"] > 0.9 and record["chamfer"] < 2
     assert record["shape_ids"] == ["e0"] and weights.shape == (SPEC.n_weights,)
 
 
 def test_basis_is_uncorrelated_and_ordered(templates):
-    spec, mean, basis = fit.load_template(templates["many"])
+    spec, mean, basis = load_template(templates["many"])
     assert spec == SPEC and basis.shape == (3, SPEC.n_weights)
     lengths = np.linalg.norm(basis, axis=1)
     assert (lengths[:-1] >= lengths[1:]).all()
@@ -87,7 +89,7 @@ def test_a_shape_that_is_twice_in_a_step_counts_twice(clouds, monkeypatch):
 
     seen, expected = [], []
     monkeypatch.setattr(Adam, "step", checked)
-    template.learn_basis(SPEC, *fit.training_points(SPEC, signals), chosen, 0)
+    basis.learn_basis(SPEC, *optimise.training_points(SPEC, signals), chosen, 0)
     assert len(seen) == 9 and 1 in seen, "a step that held one shape twice"
 
 
@@ -97,7 +99,7 @@ def test_unseen_shape_is_fitted(kind, clouds, templates, tmp_path):
     out = tmp_path / "e5.safetensors"
     chosen = settings(steps=200, learning_rate=rate)
     fit.fit_shapes(SPEC, {"e5": (clouds["e5"], out)}, chosen, 0, templates[kind])
-    spec, weights, record = fit.load_field(out)
+    spec, weights, record = load_field(out)
     assert spec == SPEC and record["iou"] > 0.85
     cloud = load_signal(clouds["e5"])
     again = shapes.quality(spec, weights, cloud, 32)
@@ -112,7 +114,7 @@ def test_pack_equals_single_fits(kind, clouds, templates, tmp_path):
     for shape_id, (path, packed) in pack.items():
         single = tmp_path / f"{shape_id}.safetensors"
         fit.fit_shapes(SPEC, {shape_id: (path, single)}, settings(), 0, templates[kind])
-        np.testing.assert_array_equal(fit.load_field(single)[1], fit.load_field(packed)[1])
+        np.testing.assert_array_equal(load_field(single)[1], load_field(packed)[1])
 
 
 def test_same_seed_same_field(clouds, templates, tmp_path):
@@ -120,32 +122,36 @@ def test_same_seed_same_field(clouds, templates, tmp_path):
     for name in ("a", "b"):
         files.append(tmp_path / f"{name}.safetensors")
         fit.fit_shapes(SPEC, {"e1": (clouds["e1"], files[-1])}, settings(), 3, templates["many"])
-    np.testing.assert_array_equal(*(fit.load_field(file)[1] for file in files))
+    np.testing.assert_array_equal(*(load_field(file)[1] for file in files))
 
 
 def test_poisoned_field_is_isolated(clouds):
-    points, values = fit.training_points(SPEC, [load_signal(clouds[i]) for i in ("e0", "e1", "e2")])
+    points, values = optimise.training_points(
+        SPEC, [load_signal(clouds[i]) for i in ("e0", "e1", "e2")]
+    )
     start, zero = np.stack([random_weights(SPEC, 0)] * 3), np.zeros(SPEC.n_weights, np.float32)
-    clean = fit.fit_fields(SPEC, points, values, start, zero, settings(), 0, progress=False)
+    clean = optimise.fit_fields(SPEC, points, values, start, zero, settings(), 0, progress=False)
     values[1] = float("nan")
-    found = fit.fit_fields(SPEC, points, values, start, zero, settings(), 0, progress=False)
+    found = optimise.fit_fields(SPEC, points, values, start, zero, settings(), 0, progress=False)
     assert found.failed.tolist() == [-1, 0, -1] and found.steps.tolist() == [60, 0, 60]
     np.testing.assert_array_equal(found.weights[[0, 2]], clean.weights[[0, 2]])
 
 
 def test_a_field_that_is_done_stops_and_changes_no_other(clouds, monkeypatch):
-    points, values = fit.training_points(SPEC, [load_signal(clouds[i]) for i in ("e0", "e1")])
+    points, values = optimise.training_points(SPEC, [load_signal(clouds[i]) for i in ("e0", "e1")])
     chosen = settings(schedule="plateau", steps=3000, points_per_step=64, learning_rate=1e-9)
     start, zero = np.stack([random_weights(SPEC, 0)] * 2), np.zeros(SPEC.n_weights, np.float32)
     # At this rate nothing improves: ten halvings, each after 200 steps, and the last stall.
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    both = fit.fit_fields(SPEC, points, values, start, zero, chosen, 0, progress=False)
+    both = optimise.fit_fields(SPEC, points, values, start, zero, chosen, 0, progress=False)
     assert all(2000 <= steps <= 2800 for steps in both.steps.tolist())
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    alone = fit.fit_fields(SPEC, points[:1], values[:1], start[:1], zero, chosen, 0, progress=False)
+    alone = optimise.fit_fields(
+        SPEC, points[:1], values[:1], start[:1], zero, chosen, 0, progress=False
+    )
     assert alone.steps[0] == both.steps[0]
     np.testing.assert_array_equal(alone.weights[0], both.weights[0])
-    longer = fit.fit_fields(
+    longer = optimise.fit_fields(
         SPEC, points, values, start, zero, settings(steps=100), 0, progress=False
     )
     assert longer.steps.tolist() == [100, 100], "a cosine takes all its steps"
@@ -157,7 +163,7 @@ def test_non_finite_fit_names_shape_and_step(clouds, templates, tmp_path, monkey
         found.failed[1] = 7
         return found
 
-    real = fit.fit_fields
+    real = optimise.fit_fields
     monkeypatch.setattr(fit, "fit_fields", poisoned)
     paths = {i: (clouds[i], tmp_path / f"{i}.safetensors") for i in ("e1", "e2", "e3")}
     with pytest.raises(InputError, match="e2 at step 7"):
@@ -168,17 +174,17 @@ def test_non_finite_fit_names_shape_and_step(clouds, templates, tmp_path, monkey
 def test_killed_pack_refits_only_what_is_missing(clouds, templates, tmp_path, monkeypatch):
     paths = {i: (clouds[i], tmp_path / f"{i}.safetensors") for i in ("e1", "e2", "e3")}
     fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
-    whole = {i: fit.load_field(path)[1] for i, (_, path) in paths.items()}
+    whole = {i: load_field(path)[1] for i, (_, path) in paths.items()}
     paths["e1"][1].unlink()
     paths["e2"][1].write_bytes(paths["e2"][1].read_bytes()[:200])
     kept = paths["e3"][1].stat().st_ino
     seen = []
-    real = fit.fit_fields
+    real = optimise.fit_fields
     monkeypatch.setattr(fit, "fit_fields", lambda *a, way: seen.append(len(a[1])) or real(*a))
     fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
     assert paths["e3"][1].stat().st_ino == kept
     for shape_id, (_, path) in paths.items():
-        np.testing.assert_array_equal(fit.load_field(path)[1], whole[shape_id])
+        np.testing.assert_array_equal(load_field(path)[1], whole[shape_id])
     fit.fit_shapes(SPEC, paths, settings(steps=5), 0, templates["one"])
     assert seen == [2], "nothing is missing"
     grown = {**paths, "e4": (clouds["e4"], tmp_path / "e4.safetensors")}
@@ -192,7 +198,7 @@ def test_rejected_shape_leaves_an_empty_field(clouds, templates, tmp_path):
     bad = clouds["e0"].parent / "bad.npz"
     out = tmp_path / "bad.safetensors"
     fit.fit_shapes(SPEC, {"bad": (bad, out)}, settings(), 0, templates["one"])
-    _, weights, record = fit.load_field(out)
+    _, weights, record = load_field(out)
     assert weights is None and "no faces" in record["rejected"]
 
 
@@ -205,23 +211,23 @@ def test_template_of_rejected_shape_says_what_to_do(clouds, tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "spec", "nan"])
 def test_broken_field_is_named(damage, templates, tmp_path):
     path = tmp_path / "f.safetensors"
-    spec, weights, record = fit.load_field(templates["one"])
+    spec, weights, record = load_field(templates["one"])
     if damage == "cut":
         path.write_bytes(templates["one"].read_bytes()[:-10])
     elif damage == "nan":
-        fit.save_field(path, spec, weights * np.nan, record)
+        save_field(path, spec, weights * np.nan, record)
     else:
         content = templates["one"].read_bytes()
         path.write_bytes(content.replace(b'\\"octaves\\"', b'\\"octavez\\"'))
     with pytest.raises(InputError, match=r"f\.safetensors|octavez"):
-        fit.load_field(path)
+        load_field(path)
 
 
 def test_any_flipped_bit_is_found_or_does_no_harm(tmp_path):
     path = tmp_path / "f.safetensors"
     spec = FieldSpec(hidden=(2,))
     field, record = random_weights(spec, 0), {"shape_id": "a"}
-    fit.save_field(path, spec, field, record, np.ones((2, spec.n_weights), np.float32))
+    save_field(path, spec, field, record, np.ones((2, spec.n_weights), np.float32))
     content, refused = path.read_bytes(), 0
     bits = range(0, 8 * len(content), 29)
     for bit in bits:
@@ -229,7 +235,7 @@ def test_any_flipped_bit_is_found_or_does_no_harm(tmp_path):
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
         try:
-            found = fit.load_field(path)
+            found = load_field(path)
         except InputError as error:
             assert "f.safetensors" in str(error) and "to fit it anew: rm -r" in str(error)
             refused += 1
@@ -240,16 +246,16 @@ def test_any_flipped_bit_is_found_or_does_no_harm(tmp_path):
 
 
 def test_the_advice_refits_packs_too(tmp_path):
-    assert fit.how_to_refit(tmp_path / "a b.x").count("rm -r '") == 1
+    assert how_to_refit(tmp_path / "a b.x").count("rm -r '") == 1
     (tmp_path / "packs").mkdir()
-    assert f"rm -r {tmp_path}/f.x {tmp_path}/packs " in fit.how_to_refit(tmp_path / "f.x")
+    assert f"rm -r {tmp_path}/f.x {tmp_path}/packs " in how_to_refit(tmp_path / "f.x")
 
 
 def test_a_field_of_an_earlier_release_keeps_its_checksum(tmp_path):
     """Written when tensors were PyTorch's."""
     field = {"layers.0.weight": np.arange(3, dtype=np.float32)[None]}
     metadata = {"spec": "a", "record": "b"}
-    assert fit.checksum(field, metadata) == (
+    assert checksum(field, metadata) == (
         "2550f75844b40463b2b311dc4498407a72f53774724918f0c85f3fa2523d9c3a"
     )
 
@@ -259,7 +265,8 @@ def test_a_job_without_a_gpu_loads_no_torch(clouds, templates, tmp_path):
     words = ["--signal", str(clouds["e1"]), "--field", SPEC.to_json()]
     words += ["--settings", json.dumps(settings(steps=3)), "--template", str(templates["one"])]
     words += ["--out", str(tmp_path / "f.safetensors")]
-    code = "import sys; from nefgpt import fit; fit.has_gpu = lambda: False; fit.main()\n"
+    code = "import sys; from nefgpt.fitting import fit, optimise\n"
+    code += "optimise.has_gpu = lambda: False; fit.main()\n"
     code += "print([name for name in ('torch', 'pandas', 'trimesh') if name in sys.modules])"
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nefgpt import fused
-from nefgpt.compiled import threads
-from nefgpt.field import FieldSpec, random_weights
-from nefgpt.stacked import batched, evaluate
-from nefgpt.vectors import BLOCK
+from nefgpt.base.compiled import threads
+from nefgpt.base.vectors import BLOCK
+from nefgpt.fields import fused
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fields.stacked import batched, evaluate
 
 SPECS = st.builds(
     FieldSpec,

@@ -20,8 +20,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nefgpt import config, dataset, meshes, sdf
-from nefgpt.errors import InputError
+from nefgpt import config
+from nefgpt.base.errors import InputError
+from nefgpt.inputs import listing, meshes
+from nefgpt.signals import sdf
 
 ROOT = Path(__file__).parents[2]
 SDF = {"backend": "libigl", "method": "scan", "n_uniform": 1000, "n_near": 1000, "sigma": 0.01}
@@ -50,7 +52,7 @@ def check_config(path: str) -> None:
     values = config.load(Path(path))
     assert config.validate(values) == values
     if (values["dataset"]["n_shapes"] or 0) < 10_000:
-        assert dataset.list_shapes(values["dataset"], Path("results"), values["seed"])
+        assert listing.list_shapes(values["dataset"], Path("results"), values["seed"])
 
 
 def serve(pipe) -> None:

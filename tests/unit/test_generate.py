@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nefgpt.errors import InputError
-from nefgpt.generate import _choose, _filtered_probabilities, generate, load_gpt
-from nefgpt.gpt import GPT, GPTConfig, context_length
+from nefgpt.base.errors import InputError
+from nefgpt.generators.gpt.model import GPT, GPTConfig, context_length
+from nefgpt.generators.gpt.sampling import _choose, _filtered_probabilities, generate, load_gpt
 
 N_CODES, LENGTH = 6, 8
 PROBABILITIES = torch.tensor([[0.1, 0.4, 0.05, 0.3, 0.15]], dtype=torch.float64)

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nefgpt import gpt
-from nefgpt.errors import InputError
-from nefgpt.generate import generate, load_gpt
-from nefgpt.gpt import GPT, GPTConfig, KeyValueCache, context_length
+from nefgpt.base.errors import InputError
+from nefgpt.generators import transformer
+from nefgpt.generators.gpt.model import GPT, GPTConfig, context_length
+from nefgpt.generators.gpt.sampling import generate, load_gpt
+from nefgpt.generators.transformer import KeyValueCache
 
 N_CODES, LENGTH = 7, 10
 SIZES = {"embedding": 16, "heads": 4, "layers": 2}
@@ -127,15 +128,15 @@ def test_near_codes_start_alike():
 def test_dropout():
     torch.manual_seed(0)
     x = torch.full((333, 331), 2.0, requires_grad=True)  # no multiple of four
-    y = gpt.dropout(x, 0.3)
+    y = transformer.dropout(x, 0.3)
     assert (y == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
     assert y[y != 0].unique().tolist() == pytest.approx([2 / 0.7], rel=1e-4)
     y.sum().backward()
     torch.testing.assert_close(x.grad * 2, y.detach())
-    assert (gpt.dropout(x, 0.3) != y).any(), "another call, other zeros"
-    assert gpt.dropout(x, 0.0) is x
-    assert gpt.dropout(x, 1 - 1e-9).isfinite().all()
-    low = gpt.dropout(x.bfloat16(), 0.3)
+    assert (transformer.dropout(x, 0.3) != y).any(), "another call, other zeros"
+    assert transformer.dropout(x, 0.0) is x
+    assert transformer.dropout(x, 1 - 1e-9).isfinite().all()
+    low = transformer.dropout(x.bfloat16(), 0.3)
     assert low.dtype == torch.bfloat16
 
 
@@ -143,7 +144,7 @@ def test_attention_with_dropout_is_that_without_on_average():
     torch.manual_seed(0)
     heads = torch.randn(3, 2, 3, 7, 4)
     expected = F.scaled_dot_product_attention(*heads, is_causal=True)
-    torch.testing.assert_close(gpt._attend(*heads, 0.0), expected)
-    many = torch.stack([gpt._attend(*heads, 0.2) for _ in range(3000)])
+    torch.testing.assert_close(transformer._attend(*heads, 0.0), expected)
+    many = torch.stack([transformer._attend(*heads, 0.2) for _ in range(3000)])
     torch.testing.assert_close(many.mean(dim=0), expected, atol=0.05, rtol=0)
     assert many.std(dim=0).min() > 0.01

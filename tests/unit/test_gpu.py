@@ -6,8 +6,10 @@ import types
 import pytest
 import torch
 
-from nefgpt import fit, fused, gpu, stacked
-from nefgpt.field import FieldSpec
+from nefgpt.base import device as gpu
+from nefgpt.fields import fused, stacked
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.fitting import optimise, worth
 
 
 def driver(status: int, devices: int) -> types.SimpleNamespace:
@@ -43,18 +45,18 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
 def test_a_gpu_is_for_fits_that_take_long(monkeypatch):
     """3,712 weights: 6 x them less biases and the first layer's inputs, for every point."""
     paper = FieldSpec(hidden=(32,) * 4)
-    assert gpu.flops_per_point(paper) == 2 * (3 * (15 * 32 + 3 * 32 * 32 + 32) - 15 * 32)
+    assert worth.flops_per_point(paper) == 2 * (3 * (15 * 32 + 3 * 32 * 32 + 32) - 15 * 32)
     long = {"steps": 7200, "points_per_step": 8192}
     short = {"steps": 300, "points_per_step": 2048}
-    answers = [gpu.worth_a_gpu(paper, *job) for job in ((1, long), (1, short), (64, short))]
+    answers = [worth.worth_a_gpu(paper, *job) for job in ((1, long), (1, short), (64, short))]
     assert answers == [True, False, True]
     for has_gpu, job, expected in (
         (True, long, stacked),
         (True, short, fused),
         (False, long, fused),
     ):
-        monkeypatch.setattr(fit, "has_gpu", lambda answer=has_gpu: answer)
-        assert fit.way_of(paper, 1, job) is expected
+        monkeypatch.setattr(optimise, "has_gpu", lambda answer=has_gpu: answer)
+        assert optimise.way_of(paper, 1, job) is expected
 
 
 def kept() -> int:

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from nefgpt import fit, fused, images, template
+from nefgpt.base.errors import InputError
 from nefgpt.config import Fit, Template
-from nefgpt.dataset import list_shapes
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, random_weights
-from nefgpt.idx import read_idx
-from nefgpt.io import load_signal
-from nefgpt.signals import kind_of
+from nefgpt.fields import file, fused
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting import fit, template
+from nefgpt.inputs.idx import read_idx
+from nefgpt.inputs.images import read_image
+from nefgpt.inputs.listing import list_shapes
+from nefgpt.signals import images, similarity
+from nefgpt.signals.file import load_signal
+from nefgpt.signals.kind import kind_of
 
 SPEC = FieldSpec(
     in_dim=2,
@@ -97,7 +100,7 @@ def test_mnist_keeps_its_test_split(tmp_path):
     assert {s.shape_id[:5] for s in shapes if s.split == "test"} == {"test-"}
     assert sum(s.split == "test" for s in shapes) == 10
     assert {"train", "val"} == {s.split for s in shapes if s.shape_id.startswith("train")}
-    image = images.read_image(next(s.path for s in shapes if s.shape_id == "test-00009"))
+    image = read_image(next(s.path for s in shapes if s.shape_id == "test-00009"))
     np.testing.assert_allclose(image, values[9] / 255, atol=1e-7)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(InputError, match="t10k-labels-idx1-ubyte"):
@@ -113,7 +116,7 @@ def test_png_folders_name_classes(tmp_path):
     shapes = list_shapes(dataset("mnist", tmp_path), tmp_path, 0)
     assert {s.shape_id: s.label for s in shapes}["dog__3"] == 1
     path = next(s.path for s in shapes if s.shape_id == "dog__3")
-    np.testing.assert_allclose(images.read_image(path), np.full((4, 6), 103 / 255), atol=1e-6)
+    np.testing.assert_allclose(read_image(path), np.full((4, 6), 103 / 255), atol=1e-6)
     (tmp_path / "loose.png").write_bytes((tmp_path / "cat/0.png").read_bytes())
     with pytest.raises(InputError, match=r"loose\.png is in no subfolder"):
         list_shapes(dataset("mnist", tmp_path), tmp_path, 0)
@@ -145,7 +148,7 @@ def test_ssim_is_that_of_scikit_image(size):
     rng = np.random.default_rng(0)
     a = rng.random((4, *size), dtype=np.float32)
     b = np.clip(a[:3] + rng.normal(0, 0.2, (3, *size)), 0, 1).astype(np.float32)
-    found = images.ssim_matrix(a, b)
+    found = similarity.ssim_matrix(a, b)
     for i in range(4):
         for j in range(3):
             expected = metrics.structural_similarity(a[i], b[j], data_range=1.0)
@@ -168,8 +171,8 @@ def test_image_of_nan_is_far_from_all():
 
 
 def test_psnr():
-    assert images.psnr(np.zeros((2, 2)), np.full((2, 2), 0.1)) == pytest.approx(20)
-    assert images.psnr(np.ones((2, 2)), np.ones((2, 2))) == 100
+    assert similarity.psnr(np.zeros((2, 2)), np.full((2, 2), 0.1)) == pytest.approx(20)
+    assert similarity.psnr(np.ones((2, 2)), np.ones((2, 2))) == 100
 
 
 def test_digit_is_fitted_from_a_template(tmp_path):
@@ -182,10 +185,10 @@ def test_digit_is_fitted_from_a_template(tmp_path):
     settings = Fit(steps=100, points_per_step=64, learning_rate=0.1, loss="mse").model_dump()
     field = tmp_path / "f.safetensors"
     fit.fit_shapes(SPEC, {"d3": (paths["d3"], field)}, settings, 0, out)
-    _, weights, record = fit.load_field(field)
+    _, weights, record = file.load_field(field)
     assert record["psnr"] > 12 and set(images.QUALITY) <= set(record)
     truth = images.real(load_signal(paths["d3"]))
-    again = images.psnr(images.render(SPEC, weights[None], 8, 8)[0], truth)
+    again = similarity.psnr(images.render(SPEC, weights[None], 8, 8)[0], truth)
     assert again == pytest.approx(record["psnr"], abs=1e-3)
     found = images.decode(SPEC, weights, {}, 0, (16, 24))
     assert found.compared.shape == (16, 24)

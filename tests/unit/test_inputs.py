@@ -4,10 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 import trimesh
 
-from nefgpt import images, inputs
-from nefgpt.errors import InputError
-from nefgpt.inputs import collect
-from nefgpt.sdf import prepare
+from nefgpt.base.errors import InputError
+from nefgpt.signals import images, table
+from nefgpt.signals.sdf import prepare
+from nefgpt.signals.table import collect
 
 SETTINGS = {"backend": "libigl", "method": "scan", "n_uniform": 1000, "n_near": 1000}
 SETTINGS |= {"sigma": 0.01, "extent": 0.9}
@@ -37,7 +37,7 @@ def test_collect(three, tmp_path):
 def test_rows_are_written_in_shards(three, tmp_path, monkeypatch):
     whole, sharded = tmp_path / "whole.parquet", tmp_path / "sharded.parquet"
     collect(three, tmp_path, whole, tmp_path / "whole.tsv", max_fraction=0.5)
-    monkeypatch.setattr(inputs, "ROWS_PER_SHARD", 2)
+    monkeypatch.setattr(table, "ROWS_PER_SHARD", 2)
     collect(three, tmp_path, sharded, tmp_path / "sharded.tsv", max_fraction=0.5)
     stored = pq.ParquetFile(sharded).metadata
     assert [stored.row_group(i).num_rows for i in range(stored.num_row_groups)] == [2, 1]

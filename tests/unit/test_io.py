@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from nefgpt import io
-from nefgpt.errors import InputError
+from nefgpt.base import files
+from nefgpt.base.errors import InputError
 
 
 def failing(path, error: Exception) -> None:
-    with io.atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         temporary.write_text("half")
         raise error
 
@@ -30,13 +30,13 @@ def test_a_refusing_disk_is_named(tmp_path):
 def test_writers_that_hide_the_reason(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="a bug"):
         failing(tmp_path / "x.pt", RuntimeError("a bug"))
-    monkeypatch.setattr(io.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(InputError, match=r"cannot write .*x\.pt: the disk is full"):
         failing(tmp_path / "x.pt", RuntimeError("unexpected pos 64 vs 0"))
     assert not list(tmp_path.iterdir())
     with (
         pytest.raises(InputError, match=r"cannot write .*x\.npy: the disk is full"),
-        io.atomic_path(tmp_path / "x.npy"),
+        files.atomic_path(tmp_path / "x.npy"),
     ):
         raise OSError("8192 requested and 4096 written")  # as numpy says it
 
@@ -47,8 +47,8 @@ def test_only_unfinished_files_are_removed(tmp_path):
     for name in kept:
         (tmp_path / name).touch()
     finished = [tmp_path / "a/x y-1.2.safetensors", tmp_path / "log"]
-    with io.atomic_path(finished[0]) as one, io.atomic_path(finished[1]) as two:
-        io.remove_unfinished(tmp_path)
+    with files.atomic_path(finished[0]) as one, files.atomic_path(finished[1]) as two:
+        files.remove_unfinished(tmp_path)
         assert not one.exists() and not two.exists()
         one.touch()
         two.touch()
@@ -57,16 +57,16 @@ def test_only_unfinished_files_are_removed(tmp_path):
 
 
 def test_unwritable_folders_are_named(tmp_path):
-    io.check_writable(tmp_path / "not" / "there" / "yet")
+    files.check_writable(tmp_path / "not" / "there" / "yet")
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="cannot write to /proc: "):
-        io.check_writable("/proc/none")
+        files.check_writable("/proc/none")
 
 
 def test_files_of_the_future_are_found(tmp_path):
     path = tmp_path / "a" / "b"
     path.parent.mkdir()
     path.touch()
-    assert io.clock_advice(tmp_path) is None
+    assert files.clock_advice(tmp_path) is None
     os.utime(path, (time.time() + 1000,) * 2)
-    assert io.clock_advice(tmp_path).endswith(f"find {tmp_path} -newermt now -exec touch {{}} +")
+    assert files.clock_advice(tmp_path).endswith(f"find {tmp_path} -newermt now -exec touch {{}} +")

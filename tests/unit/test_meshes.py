@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from nefgpt.errors import InputError
-from nefgpt.meshes import load_mesh, normalise, surface_points
+from nefgpt.base.errors import InputError
+from nefgpt.inputs.meshes import load_mesh, normalise, surface_points
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nefgpt import metrics
-from nefgpt.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
-from nefgpt.errors import InputError
-from nefgpt.metrics import coverage, mmd, one_nna, reference_distances, score
-from nefgpt.shapes import iou
+from nefgpt.base.errors import InputError
+from nefgpt.evaluation import score as metrics
+from nefgpt.evaluation.sets import coverage, mmd, one_nna, reference_distances, score
+from nefgpt.signals.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
+from nefgpt.signals.shapes import iou
 
 
 @given(st.integers(0, 2**31), st.integers(1, 20), st.integers(1, 20))

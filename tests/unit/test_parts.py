@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nefgpt.parts import connected_parts
+from nefgpt.signals.parts import connected_parts
 
 
 @pytest.mark.parametrize(("n_vertices", "n_faces"), [(1, 0), (3, 1), (50, 12), (300, 90), (60, 99)])

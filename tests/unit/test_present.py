@@ -11,14 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import trimesh
 
-from nefgpt import figures, present, render, tables, tokenizer, weights
+from nefgpt.base.errors import InputError
+from nefgpt.base.files import write_json, write_text
 from nefgpt.config import validate
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec
-from nefgpt.io import write_json, write_text
-from nefgpt.rows import GAUSSIAN
+from nefgpt.evaluation import tables
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.fitting import weights
+from nefgpt.generators.gpt import tokenizer
+from nefgpt.generators.gpt.tokens import write_tokens
+from nefgpt.generators.rows import GAUSSIAN
+from nefgpt.report import figures, present, render
 
-REPO = Path(present.__file__).parents[1]
+REPO = Path(present.__file__).parents[2]
 # Ids of digits with leading zeros, as some datasets have them.
 IDS = [f"00{i}" for i in range(8)]
 TRAIN, VAL = IDS[:5], IDS[5:7]
@@ -87,7 +91,7 @@ def write_results(root: Path) -> Path:
     tokens = found.encode(fields)
     tokenizer.save_tokenizer(root / "codebook.safetensors", found, np.bincount(tokens.ravel()))
     rows = {"shape_id": TRAIN + VAL, "split": splits, "label": [None] * 7}
-    tokenizer.write_tokens(root / "tokens.parquet", rows, tokens, 7)
+    write_tokens(root / "tokens.parquet", rows, tokens, 7)
     write_json(root / "tokens.json", {"entropy_bits": 2.5, "val: median iou": float("nan")})
     write_text(
         root / "gpt/tiny/losses.csv",

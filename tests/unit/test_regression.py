@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from nefgpt import figures_regression, regression
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, random_weights
-from nefgpt.figures import save
-from nefgpt.gpt import GPT, DecoderConfig, GPTConfig
-from nefgpt.weights import Fields, write_fields
+from nefgpt.base.errors import InputError
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting.weights import Fields, write_fields
+from nefgpt.generators import regression
+from nefgpt.generators.gpt.model import GPT, GPTConfig
+from nefgpt.generators.transformer import DecoderConfig
+from nefgpt.report.figures import save
+from nefgpt.report.regression import regression_figure, rollout_images, symmetry_figure
 
 SPEC = FieldSpec(
     in_dim=2,
@@ -213,14 +215,14 @@ def test_bad_input_is_named(settings, change, message):
 
 def test_figures(tmp_path, outcome):
     table, rollouts = outcome
-    figure = figures_regression.regression_figure(table)
+    figure = regression_figure(table)
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[1].lines}
     expected = table["relative_error"][table["start"] == "conditioned"]
     np.testing.assert_allclose(lines["conditioned"], expected)
-    images = figures_regression.rollout_images(SPEC, rollouts)
+    images = rollout_images(SPEC, rollouts)
     assert sum(len(ax.images) for ax in images.axes) == 2 * 2 * (1 + 2)
     template, near = fields(1).template, fields(1, 0.1).weights[0]
-    symmetry = figures_regression.symmetry_figure(SPEC, template, near, template + np.float32(0.5))
+    symmetry = symmetry_figure(SPEC, template, near, template + np.float32(0.5))
     titles = [panel.get_suptitle() for panel in symmetry.subfigs[:5]]
     assert "|ΔW| = 0.500, |Δb| = 0.500" in titles[4]
     delta = near - template
@@ -233,10 +235,8 @@ def test_figures(tmp_path, outcome):
 
 def test_figures_of_nothing_are_refused():
     with pytest.raises(InputError, match="no rows"):
-        figures_regression.regression_figure(pd.DataFrame(columns=COLUMNS))
+        regression_figure(pd.DataFrame(columns=COLUMNS))
     with pytest.raises(InputError, match="no written fields"):
-        figures_regression.rollout_images(SPEC, {})
+        rollout_images(SPEC, {})
     with pytest.raises(InputError, match="3 coordinates"):
-        figures_regression.rollout_images(
-            FieldSpec(), {("conditioned", 1): (np.zeros((1, 800)),) * 2}
-        )
+        rollout_images(FieldSpec(), {("conditioned", 1): (np.zeros((1, 800)),) * 2})

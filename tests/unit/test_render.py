@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from nefgpt import render
+from nefgpt.report import render
 
 
 def reddish(image: np.ndarray) -> float:

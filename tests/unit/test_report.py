@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from nefgpt import report
-from nefgpt.errors import InputError
+from nefgpt.base.errors import InputError
+from nefgpt.report import page
 
 EVIL = "</script><script>alert(1)</script>"
 PIXEL = base64.b64decode(
@@ -44,10 +44,10 @@ def test_page_is_complete_and_self_contained(tmp_path):
         "tables": [["Extra", str(tmp_path / "t.csv")]],
     }
     out = tmp_path / "report.html"
-    report.build(spec, out)
-    page = out.read_text(encoding="utf-8")
-    assert "alert(1)</script>" not in page
-    assert not re.search(r"https?://|(src|href)=[\"']?(?!data:)[\w./]", page)
+    page.build(spec, out)
+    html = out.read_text(encoding="utf-8")
+    assert "alert(1)</script>" not in html
+    assert not re.search(r"https?://|(src|href)=[\"']?(?!data:)[\w./]", html)
     for text in (
         "url: &lt;b&gt;&amp;", "3.123<", "Measured here", "Published", "MMD ×10² ↓",
         "17 samples per row against 17 of the test split",
@@ -55,9 +55,9 @@ def test_page_is_complete_and_self_contained(tmp_path):
         "Left out: 1 ", "0.9877", ">12<", "Extra", "numpy",
         "1 empty or invalid", "data:image/png;base64,",
     ):  # fmt: skip
-        assert text in page, text
-    assert page.index("Measured here") < page.index("Published")
-    (data,) = re.findall(r"<script type=application/json id=meshes>(.*?)</script>", page)
+        assert text in html, text
+    assert html.index("Measured here") < html.index("Published")
+    (data,) = re.findall(r"<script type=application/json id=meshes>(.*?)</script>", html)
     (mesh,) = json.loads(data)
     assert mesh["label"] == EVIL
     levels = np.frombuffer(base64.b64decode(mesh["v"]), "<u2").reshape(-1, 3)
@@ -66,11 +66,11 @@ def test_page_is_complete_and_self_contained(tmp_path):
 
 
 def test_empty_specification_gives_a_page(tmp_path):
-    report.build({}, tmp_path / "r.html")
+    page.build({}, tmp_path / "r.html")
     assert "Versions" in (tmp_path / "r.html").read_text()
 
 
-@pytest.mark.parametrize("reduce", [report.decimate, report._cluster])
+@pytest.mark.parametrize("reduce", [page.decimate, page._cluster])
 def test_fewer_faces_same_shape(reduce):
     ball = trimesh.creation.icosphere(subdivisions=5, radius=0.8)
     vertices, faces = reduce(np.asarray(ball.vertices), np.asarray(ball.faces), 2000)
@@ -81,6 +81,6 @@ def test_fewer_faces_same_shape(reduce):
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nope\.csv"):
-        report.build({"table2": str(tmp_path / "nope.csv")}, tmp_path / "r.html")
+        page.build({"table2": str(tmp_path / "nope.csv")}, tmp_path / "r.html")
     with pytest.raises(InputError, match=r"nope\.png"):
-        report.build({"figures": [[str(tmp_path / "nope.png"), ""]]}, tmp_path / "r.html")
+        page.build({"figures": [[str(tmp_path / "nope.png"), ""]]}, tmp_path / "r.html")

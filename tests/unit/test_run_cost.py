@@ -37,7 +37,7 @@ def test_kinds_add_up_to_the_whole():
 
 def test_a_recorded_process_says_what_it_took(tmp_path):
     python = run_cost.overlay(tmp_path / "environment")
-    code = "import json, nefgpt.io; nefgpt.io.read_json('x.json')"
+    code = "import json, nefgpt.base.files; nefgpt.base.files.read_json('x.json')"
     (tmp_path / "x.json").write_text("{}")
     environment = os.environ | {"RUN_COST": str(tmp_path), "PYTHONPATH": str(ROOT)}
     subprocess.run([python, "-c", code], cwd=tmp_path, env=environment, check=True)

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from nefgpt import sample, weights
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec
-from nefgpt.tokenizer import fit_tokenizer, save_tokenizer, write_tokens
+from nefgpt.base.errors import InputError
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.fitting import weights
+from nefgpt.generators import gaussian, kind, sample
+from nefgpt.generators.gpt.tokenizer import fit_tokenizer, save_tokenizer
+from nefgpt.generators.gpt.tokens import write_tokens
 
 SPEC = FieldSpec(hidden=(4,))
 
@@ -14,27 +16,29 @@ SPEC = FieldSpec(hidden=(4,))
 def test_gaussian_has_the_moments_of_train():
     rng = np.random.default_rng(0)
     train = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 20)) + 5
-    made = sample.gaussian(train, 20_000, 3, seed=0)
+    made = gaussian.gaussian(train, 20_000, 3, seed=0)
     np.testing.assert_allclose(made.mean(axis=0), train.mean(axis=0), atol=0.1)
     np.testing.assert_allclose(np.cov(made.T), np.cov(train.T), atol=0.25)
-    few = sample.gaussian(train, 100, 1, seed=0)
+    few = gaussian.gaussian(train, 100, 1, seed=0)
     assert np.linalg.matrix_rank(few - train.mean(axis=0), tol=1e-2) == 1
 
 
 def test_gaussian_of_few():
     train = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    assert sample.gaussian(train, 9, 40, seed=0).shape == (9, 4), "no more components than weights"
-    np.testing.assert_allclose(sample.gaussian(train[:1], 2, 4, seed=0), train[[0, 0]])
+    assert gaussian.gaussian(train, 9, 40, seed=0).shape == (9, 4), (
+        "no more components than weights"
+    )
+    np.testing.assert_allclose(gaussian.gaussian(train[:1], 2, 4, seed=0), train[[0, 0]])
     with pytest.raises(InputError, match="train split"):
-        sample.gaussian(train[:0], 2, 4, seed=0)
+        gaussian.gaussian(train[:0], 2, 4, seed=0)
 
 
 def test_choice_of_train_rows():
-    chosen = sample.choose_train(20, 7, seed=0)
+    chosen = kind.choose_train(20, 7, seed=0)
     assert len(set(chosen)) == 7 and (np.diff(chosen) > 0).all() and chosen.max() < 20
-    assert (chosen == sample.choose_train(20, 7, seed=0)).all()
+    assert (chosen == kind.choose_train(20, 7, seed=0)).all()
     with pytest.raises(InputError, match=r"evaluation\.n_samples"):
-        sample.choose_train(5, 7, seed=0)
+        kind.choose_train(5, 7, seed=0)
 
 
 def test_rows_of_the_ladder(tmp_path, monkeypatch):
@@ -66,5 +70,5 @@ def test_rows_of_the_ladder(tmp_path, monkeypatch):
     expected = tokenizer.decode(tokens[places])
     np.testing.assert_array_equal(found["quantised-train-fields"].weights, expected)
     assert found["gaussian"].shape_ids == [f"sample-{i}" for i in range(5)]
-    expected = sample.gaussian(values[train], 5, 3, seed=0)
+    expected = gaussian.gaussian(values[train], 5, 3, seed=0)
     np.testing.assert_array_equal(found["gaussian"].weights, expected)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from nefgpt import sdf
-from nefgpt.errors import InputError
-from nefgpt.io import load_signal
-from nefgpt.sdf import (
+from nefgpt.base.errors import InputError
+from nefgpt.signals import sdf
+from nefgpt.signals.file import load_signal
+from nefgpt.signals.sdf import (
     mesh_to_sdf_distance,
     on_thin_part,
     prepare,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from nefgpt import fit, fused, stacked
-from nefgpt.field import FieldSpec, random_weights
+from nefgpt.fields import fused, stacked
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting import optimise
 
 SPEC = FieldSpec(hidden=(8, 8), mirror=0)
 SETTINGS = {"learning_rate": 0.01, "points_per_step": 128, "pull": 1e-3, "averaging": 0.0}
@@ -21,7 +22,7 @@ def where(request, monkeypatch):
     monkeypatch.setattr(stacked, "device", lambda: torch.device(request.param))
 
 
-def both(basis=None, broken=None, **changed) -> tuple[fit.Fitted, fit.Fitted]:
+def both(basis=None, broken=None, **changed) -> tuple[optimise.Fitted, optimise.Fitted]:
     """The same four fits of balls by the fused passes and by PyTorch."""
     rng = np.random.default_rng(0)
     points = rng.random((4, 1000, 3), np.float32) - 0.5
@@ -31,7 +32,7 @@ def both(basis=None, broken=None, **changed) -> tuple[fit.Fitted, fit.Fitted]:
     anchor = random_weights(SPEC, 0)
     start = np.stack([anchor] * 4) if basis is None else np.zeros((4, len(basis)), np.float32)
     fields = SPEC, points, values, start, anchor, SETTINGS | changed, 0, basis
-    return tuple(fit.fit_fields(*fields, progress=False, way=way) for way in (fused, stacked))
+    return tuple(optimise.fit_fields(*fields, progress=False, way=way) for way in (fused, stacked))
 
 
 @pytest.mark.parametrize("changed", [{}, {"averaging": 0.9}, {"schedule": "plateau"}])

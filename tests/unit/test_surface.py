@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nefgpt import surface
-from nefgpt.field import FieldSpec, random_weights
-from nefgpt.fit import fit_fields
+from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fitting.optimise import fit_fields
+from nefgpt.signals import surface
 
 FIT = {"steps": 1500, "points_per_step": 1024, "learning_rate": 0.01, "loss": "mse", "pull": 0.0}
 FIT |= {"schedule": "cosine", "averaging": 0.0}

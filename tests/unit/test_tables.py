@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from nefgpt import report, tables
-from nefgpt.errors import InputError
+from nefgpt.base.errors import InputError
+from nefgpt.evaluation import tables
+from nefgpt.report import page
 
 HEADER = ",".join(tables.KEYS)
 
@@ -51,9 +52,9 @@ def test_table2_csv(built):
     assert frame.iloc[-1].tolist()[:7] == [
         "NeF-GPT", "(5, 1)", "published", "11.1", "35.64", "91.36", "31.87",
     ]  # fmt: skip
-    page = report._table2(built[1] / "table2.csv", built[1] / "metrics.csv")
-    assert "samples per row against" in page
-    assert page.index("Measured here") < page.index("x_1") < page.index("HyperDiffusion")
+    html = page._table2(built[1] / "table2.csv", built[1] / "metrics.csv")
+    assert "samples per row against" in html
+    assert html.index("Measured here") < html.index("x_1") < html.index("HyperDiffusion")
 
 
 def test_markdown_sets_published_apart(built):

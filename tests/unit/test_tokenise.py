@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nefgpt.errors import InputError
+from nefgpt.base.errors import InputError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -18,6 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def tokenise():
     """The command as a module."""
     before = sys.path.copy()
+    sys.path.insert(0, str(BENCHMARKS))  # as when it is called as a script
     spec = importlib.util.spec_from_file_location("tokenise", BENCHMARKS / "tokenise.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nefgpt import codebook, weights
-from nefgpt.codebook import fit_codes
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec
-from nefgpt.tokenizer import (
+from nefgpt.base.errors import InputError
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.fitting import weights
+from nefgpt.generators.gpt import codebook
+from nefgpt.generators.gpt.codebook import fit_codes
+from nefgpt.generators.gpt.tokenizer import (
     Tokenizer,
     fit_tokenizer,
     load_tokenizer,
     main,
-    read_tokens,
     save_tokenizer,
     usage_of,
-    write_tokens,
 )
+from nefgpt.generators.gpt.tokens import read_tokens, write_tokens
 
 BASIS = {"kind": "basis", "n_codes": 63, "n_components": 5}
 SCALAR = {"kind": "scalar", "n_codes": 63}
@@ -111,7 +111,7 @@ def test_tokens_are_the_nearest_codes(seed, settings):
 def test_fields_without_a_surface_have_no_median_distance(tmp_path, monkeypatch):
     """JSON has no NaN."""
     measured = {"iou": 0.1, "chamfer": float("nan")}
-    monkeypatch.setattr("nefgpt.shapes.quality", lambda *args: measured)
+    monkeypatch.setattr("nefgpt.signals.shapes.quality", lambda *args: measured)
     values = fields(n=8, width=FieldSpec(hidden=(2,), octaves=0).n_weights)
     monkeypatch.setattr("sys.argv", files_of(tmp_path, values, ["train"] * 6 + ["val"] * 2))
     main()
@@ -183,7 +183,7 @@ def files_of(folder, values: np.ndarray, splits: list[str]) -> list[str]:
 
 def test_only_train_is_learned_from(tmp_path, monkeypatch):
     measured = {"iou": 0.8, "chamfer": 0.2}
-    monkeypatch.setattr("nefgpt.shapes.quality", lambda *args: measured)
+    monkeypatch.setattr("nefgpt.signals.shapes.quality", lambda *args: measured)
     values = fields(n=24, width=FieldSpec(hidden=(2,), octaves=0).n_weights)
     splits = ["val" if i % 4 == 1 else "train" for i in range(24)]
     val = np.array(splits) == "val"

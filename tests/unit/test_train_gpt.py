@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import load_file
 from scipy.stats import norm
 
-from nefgpt import train_gpt
+from nefgpt.base import training
+from nefgpt.base.errors import InputError
 from nefgpt.config import Gpt
-from nefgpt.errors import InputError
-from nefgpt.generate import generate, load_gpt
-from nefgpt.gpt import GPT, GPTConfig
-from nefgpt.tokenizer import write_tokens
+from nefgpt.generators.gpt import batches
+from nefgpt.generators.gpt import train as train_gpt
+from nefgpt.generators.gpt.model import GPT, GPTConfig
+from nefgpt.generators.gpt.sampling import generate, load_gpt
+from nefgpt.generators.gpt.tokens import write_tokens
 
 N_CODES, LENGTH = 11, 6
 
@@ -64,7 +66,7 @@ def test_learns_what_can_be_learned(tokens, tmp_path):
 def test_killed_and_resumed_is_the_same_run(killed_at, tokens, tmp_path, monkeypatch):
     train_gpt.train(tokens, tmp_path / "whole", settings(), 5)
     monkeypatch.setattr(train_gpt, "SECONDS_BETWEEN_STATES", 0)
-    real = train_gpt.make_batch
+    real = batches.make_batch
 
     def killer(train, chosen, n_codes, iteration, seed):
         if iteration == killed_at:
@@ -119,30 +121,30 @@ def test_accumulation_is_a_larger_batch(tokens, tmp_path):
 
 
 def test_every_epoch_sees_every_row_once():
-    rows = np.concatenate([train_gpt.batch_rows(10, 4, i, 0) for i in range(5)])
+    rows = np.concatenate([training.batch_rows(10, 4, i, 0) for i in range(5)])
     assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
     assert rows[:10].tolist() != rows[10:].tolist()
 
 
 def test_learning_rate():
     chosen = settings(iterations=103, warmup=3, learning_rate=1.0, min_learning_rate=0.1)
-    rates = [train_gpt.learning_rate(chosen, i) for i in range(104)]
+    rates = [training.learning_rate(chosen, i) for i in range(104)]
     np.testing.assert_allclose(rates[:4], [1 / 3, 2 / 3, 1, 1])
     assert rates[53] == pytest.approx(0.55) and rates[103] == pytest.approx(0.1)
 
 
 def test_smooth_targets():
-    table = train_gpt.smooth_targets(20, 23, 1.5)
+    table = batches.smooth_targets(20, 23, 1.5)
     torch.testing.assert_close(table.sum(dim=1), torch.ones(20))
     assert (table[:, 20:] == 0).all()
     ratio = table[10, 12] / table[10, 10]
     assert ratio.item() == pytest.approx(norm.pdf(2, scale=1.5) / norm.pdf(0, scale=1.5))
-    assert torch.equal(train_gpt.smooth_targets(4, 5, 0.0), torch.eye(4, 5))
+    assert torch.equal(batches.smooth_targets(4, 5, 0.0), torch.eye(4, 5))
 
 
 def test_mixed_sequences_lie_between_near_ones():
-    train = train_gpt.Sequences(np.array([[2, 20], [6, 24], [52, 20]]), None)
-    mixed = train_gpt.mix(train, np.zeros(400, int), 1.0, 60, np.random.default_rng(0))
+    train = batches.Sequences(np.array([[2, 20], [6, 24], [52, 20]]), None)
+    mixed = batches.mix(train, np.zeros(400, int), 1.0, 60, np.random.default_rng(0))
     assert mixed[:, 1].min() == 19 and mixed[:, 1].max() == 23, "0.3 away to 0.7 towards [6, 24]"
     assert mixed[:, 0].min() == 0 and mixed[:, 0].max() == 37, "codes end at 0"
     assert len(np.unique(mixed, axis=0)) > 20
@@ -178,7 +180,7 @@ def test_unusable_tables_are_named(tmp_path):
         column = pa.array(codes, pa.list_(pa.uint16()))
         pq.write_table(table.set_column(3, "tokens", column), path)
         with pytest.raises(InputError, match=r"tokens\.parquet.*4 were promised"):
-            train_gpt.read_split(path)
+            batches.read_split(path)
 
 
 def test_gradients_of_accumulated_parts_are_those_of_the_batch(tokens, tmp_path, monkeypatch):
@@ -234,7 +236,7 @@ def test_weights_are_kept_from_before_the_overfit_and_measured_without_dropout(t
     frame = losses(tmp_path / "gpt")
     model, about = load_gpt(tmp_path / "gpt")
     assert about["iteration"] < frame["iteration"].max() == 60, "overfits"
-    _, val, _ = train_gpt.read_split(tmp_path / "t.parquet")
+    _, val, _ = batches.read_split(tmp_path / "t.parquet")
     found = train_gpt.validation_losses(model, val, N_CODES, 3, contextlib.nullcontext)
     assert found.mean(axis=0)[0] == pytest.approx(about["val_loss"], abs=1e-5)
     assert found.mean(axis=0).min() == pytest.approx(about["calibrated_val_loss"], abs=1e-5)
@@ -275,7 +277,7 @@ def test_overconfidence_is_measured():
         def forward(self, inputs):
             return 2 * torch.tensor([0.75, 0.25, 1e-9]).log().expand(*inputs.shape, 3)
 
-    val = train_gpt.Sequences(np.array([[0, 0, 0, 1]] * 5), None)
+    val = batches.Sequences(np.array([[0, 0, 0, 1]] * 5), None)
     found = train_gpt.validation_losses(Overconfident(), val, 2, 2, contextlib.nullcontext)
     assert found.shape == (5, len(train_gpt.TEMPERATURES))
     best = found.mean(axis=0).argmin()
@@ -292,7 +294,7 @@ def test_smoothing_teaches_the_neighbours(tmp_path):
     train_gpt.train(tmp_path / "t.parquet", tmp_path / "gpt", chosen, 0)
     model, about = load_gpt(tmp_path / "gpt")
     found = model.cpu()(torch.tensor([[N_CODES]]))[0, 0].softmax(dim=0)
-    expected = train_gpt.smooth_targets(N_CODES, N_CODES + 1, 1.0)[5]
+    expected = batches.smooth_targets(N_CODES, N_CODES + 1, 1.0)[5]
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
     # Validation stays the plain cross-entropy of code 5.
     assert about["val_loss"] == pytest.approx(-math.log(expected[5]), abs=0.05)
@@ -321,8 +323,8 @@ def test_weight_decay_spares_positions_norms_and_biases():
 def test_jitter_moves_inputs_to_neighbours_only():
     train = np.random.default_rng(0).integers(N_CODES, size=(300, 40))
     chosen = settings(batch_size=300, jitter=0.25, mix=0.0)
-    rows = train_gpt.Sequences(train, None)
-    inputs, targets = train_gpt.make_batch(rows, chosen, N_CODES, 0, 0)
+    rows = batches.Sequences(train, None)
+    inputs, targets = batches.make_batch(rows, chosen, N_CODES, 0, 0)
     assert sorted(targets.tolist()) == sorted(train.tolist()), "targets stay"
     assert (inputs[:, 0] == N_CODES).all()
     moved = inputs[:, 1:] - targets[:, :-1]
@@ -330,8 +332,8 @@ def test_jitter_moves_inputs_to_neighbours_only():
     assert inputs[:, 1:].min() == 0 and inputs[:, 1:].max() == N_CODES - 1
     inner = (targets[:, :-1] > 0) & (targets[:, :-1] < N_CODES - 1)
     assert (moved[inner] != 0).mean() == pytest.approx(0.25, abs=0.02)
-    same = train_gpt.Sequences(np.full((300, 40), 5), None)
-    first, second = (train_gpt.make_batch(same, chosen, N_CODES, i, 0)[0] for i in (0, 1))
+    same = batches.Sequences(np.full((300, 40), 5), None)
+    first, second = (batches.make_batch(same, chosen, N_CODES, i, 0)[0] for i in (0, 1))
     assert (first != second).any(), "another iteration, other codes"
 
 
@@ -352,7 +354,7 @@ def test_class_token_decides_the_codes(tmp_path):
     assert about["n_classes"] == 3 and model.config.vocab_size == N_CODES + 4
     assert model.config.context == LENGTH + 1
     asked = np.arange(30) % 3
-    prefix = train_gpt.prefix_of(asked, 30, N_CODES)
+    prefix = batches.prefix_of(asked, 30, N_CODES)
     made = generate(model, 30, LENGTH, N_CODES, prefix=prefix)
     assert (made == asked[:, None]).mean() > 0.95
     # Without a class the model has seen all three, and knows no more than that.
@@ -376,8 +378,8 @@ def test_guidance_of_one_changes_nothing_and_needs_classes(tmp_path):
 
 def test_mixing_stays_within_a_class():
     codes = np.array([[0, 0], [1, 1], [9, 9], [10, 10]])
-    train = train_gpt.Sequences(codes, np.array([0, 1, 0, 1]))
-    mixed = train_gpt.mix(train, np.zeros(300, int), 1.0, N_CODES, np.random.default_rng(0))
+    train = batches.Sequences(codes, np.array([0, 1, 0, 1]))
+    mixed = batches.mix(train, np.zeros(300, int), 1.0, N_CODES, np.random.default_rng(0))
     assert (mixed[:, 0] == mixed[:, 1]).all() and mixed.max() <= 7, "never towards [10, 10]"
 
 
@@ -386,13 +388,13 @@ def test_labels_on_some_fields_only_are_refused(tmp_path):
     rows["label"] = [None, *rows["label"][1:]]
     write_tokens(tmp_path / "t.parquet", rows, np.zeros((10, LENGTH), int), N_CODES)
     with pytest.raises(InputError, match="some fields have a label and some have none"):
-        train_gpt.read_split(tmp_path / "t.parquet")
+        batches.read_split(tmp_path / "t.parquet")
 
 
 def test_near_sequences_are_looked_for_once():
     rng = np.random.default_rng(0)
     codes, labels = rng.integers(60, size=(30, 4)), np.array([0] * 20 + [1] * 7 + [2] * 2 + [3])
-    train = train_gpt.Sequences(codes, labels)
+    train = batches.Sequences(codes, labels)
     rows = np.array([3, 21, 27, 29, 3])
     near, n_near = train.near(rows)
     assert n_near.tolist() == [5, 5, 1, 0, 5] and near[2, 0] == 28

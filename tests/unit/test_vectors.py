@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, ndtr
 
-from nefgpt import vectors
-from nefgpt.vectors import BLOCK, LANES
+from nefgpt.base import vectors
+from nefgpt.base.vectors import BLOCK, LANES
 
 ROOT = Path(__file__).parents[2]
 X = np.concatenate([np.linspace(-12, 12, BLOCK - 8), [-1e6, -1e-30, 0, 1e-40, 1e-3, 87, 1e6, 2e9]])
@@ -90,7 +90,7 @@ def test_other_widths_compute_the_same(lanes, tmp_path):
     name, features = NARROWER[lanes]
     told = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
     told["NUMBA_CACHE_DIR"] = str(tmp_path)
-    code = f"from nefgpt.vectors import LANES; import sys; sys.exit(LANES != {lanes})"
+    code = f"from nefgpt.base.vectors import LANES; import sys; sys.exit(LANES != {lanes})"
     words = "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_fused.py"
     more = "tests/unit/test_metrics.py", "tests/unit/test_vectors.py", "-m", "not slow"
     for command in (("-c", code), (*words, *more)):

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from nefgpt import weights
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec, flatten, random_weights, unflatten
-from nefgpt.fit import save_field
+from nefgpt.base.errors import InputError
+from nefgpt.fields.file import save_field
+from nefgpt.fields.spec import FieldSpec, flatten, random_weights, unflatten
+from nefgpt.fitting import weights
 
 SPEC = FieldSpec(hidden=(4, 3))
 

@@ -40,7 +40,7 @@ def snakemake(
 
 # A dry run spends most of its time importing Snakemake; these are forked from a process that has.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.workflow", "nefgpt.dataset"])
+FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.workflow", "nefgpt.inputs.listing"])
 
 
 def _dry_run(folder: Path, words: list[str], versions: dict[str, int], output: Path) -> None:

@@ -16,8 +16,9 @@ import psutil
 import pytest
 import trimesh
 
-from nefgpt import io, weights
-from nefgpt.tokenizer import read_tokens
+from nefgpt.base import files
+from nefgpt.fitting import weights
+from nefgpt.generators.gpt.tokens import read_tokens
 from tests.workflow.running import TINY, command, snakemake
 
 RESULTS = Path("results/tiny")
@@ -34,7 +35,7 @@ def tables(folder: Path) -> dict[str, str]:
 
 def check_clean(folder: Path) -> None:
     """No half file and no lock is left."""
-    assert not [path for path in folder.rglob(".*") if io.TEMPORARY.fullmatch(path.name)]
+    assert not [path for path in folder.rglob(".*") if files.TEMPORARY.fullmatch(path.name)]
     assert not list(folder.rglob("*.resume"))
     assert not list(folder.glob(".snakemake/locks/*"))
 
@@ -221,7 +222,7 @@ def test_full_and_read_only_disk(run, disk):
     text = snakemake(folder, PACKED, "all", fails=True)
     assert "error: cannot write results/tiny/" in text and "Traceback" not in text
     assert "No space left on device" in text or "the disk is full" in text
-    assert not [path for path in disk.rglob(".*") if io.TEMPORARY.fullmatch(path.name)]
+    assert not [path for path in disk.rglob(".*") if files.TEMPORARY.fullmatch(path.name)]
     (disk / "stuffing").write_bytes(bytes(shutil.disk_usage(disk).free))
     text = snakemake(folder, PACKED, "all", fails=True)
     assert "No space left on device" in text and "Traceback" not in text

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nefgpt.io import read_clouds
+from nefgpt.evaluation.clouds import read_clouds
 from tests.workflow.running import changed, snakemake, stale
 
 DIGITS = {

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import trimesh
 
-from nefgpt.dataset import split_of
-from nefgpt.fit import load_field
-from nefgpt.procedural import shape_id
+from nefgpt.fields.file import load_field
+from nefgpt.inputs.airplanes.write import shape_id
+from nefgpt.inputs.splits import split_of
 from nefgpt.stages import VERSIONS
 from tests.workflow import test_image_workflow
 from tests.workflow.running import ROOT, TINY, changed, snakemake, stale

@@ -15,14 +15,15 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from nefgpt.config import validate
-from nefgpt.dataset import IMAGE_KINDS, MESHES_PER_PACK, list_shapes, template_shapes
-from nefgpt.errors import InputError
-from nefgpt.field import FieldSpec
-from nefgpt.finished import is_finished, made_from
-from nefgpt.gpu import worth_a_gpu
-from nefgpt.io import check_writable, clock_advice, remove_unfinished
-from nefgpt.rows import FIELDS, QUANTISED, rows_of
-from nefgpt.rows import REAL as REAL_ROW
+from nefgpt.inputs.listing import IMAGE_KINDS, MESHES_PER_PACK, list_shapes
+from nefgpt.inputs.splits import template_shapes
+from nefgpt.base.errors import InputError
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.signals.finished import is_finished, made_from
+from nefgpt.fitting.worth import worth_a_gpu
+from nefgpt.base.files import check_writable, clock_advice, remove_unfinished
+from nefgpt.generators.rows import FIELDS, QUANTISED, rows_of
+from nefgpt.generators.rows import REAL as REAL_ROW
 from nefgpt.stages import VERSIONS
 
 # `python` is the one that runs Snakemake, unless the rule's conda environment has its own; it

@@ -1,0 +1,1 @@
+"""What knows nothing of fields: files, seeds, devices, compiled functions, training."""

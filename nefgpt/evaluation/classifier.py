@@ -1,0 +1,171 @@
+"""A small convolutional classifier, trained on real images: does a sample show its class?"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from nefgpt.base import cli
+from nefgpt.base.adam import Adam
+from nefgpt.base.device import computing, device
+from nefgpt.base.errors import InputError
+from nefgpt.base.files import atomic_path, read_table, write_json
+from nefgpt.base.seeds import stable_seed
+from nefgpt.evaluation.clouds import read_clouds
+
+
+def class_scores(clouds: np.ndarray, table, classifier: Path) -> tuple[dict, list[dict]]:
+    """How well samples show the class they were made for.
+
+    Parameters
+    ----------
+    clouds : images [n, H, W].
+    table : frame with a `label` for each.
+
+    Returns
+    -------
+    dict
+        `accuracy %` and `cross-entropy` (nats) of all samples.
+    list of dict
+        The same for each `label`, with `n`.
+    """
+    from nefgpt.evaluation.classifier import load_classifier, probabilities, scores
+
+    if (table["label"] == "").any():
+        raise InputError("samples without a label have no class that a classifier could find")
+    labels = table["label"].to_numpy(int)
+    right, entropy = scores(probabilities(load_classifier(classifier), clouds), labels)
+
+    def mean(rows: np.ndarray) -> dict:
+        return {
+            "accuracy %": 100 * float(right[rows].mean()),
+            "cross-entropy": float(entropy[rows].mean()),
+        }
+
+    return mean(labels >= 0), [
+        {"label": int(c), "n": int((labels == c).sum()), **mean(labels == c)}
+        for c in np.unique(labels)
+    ]
+
+
+class Classifier(nn.Module):
+    """Two convolutions and two linear layers; any image size of at least 2 x 2 pixels."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 32, 3, padding=1)
+        self.second = nn.Conv2d(32, 64, 3, padding=1)
+        self.hidden = nn.Linear(64 * 16, 128)
+        self.output = nn.Linear(128, n_classes)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, n_classes] of images [B, H, W] in [0, 1]."""
+        x = F.max_pool2d(F.relu(self.first(images[:, None])), 2)
+        x = F.adaptive_max_pool2d(F.relu(self.second(x)), 4).flatten(1)
+        return self.output(self.dropout(F.relu(self.hidden(self.dropout(x)))))
+
+
+@computing()
+def train(images: np.ndarray, labels: np.ndarray, settings: dict, seed: int) -> Classifier:
+    """Train on images float32 [n, H, W] and labels int [n].
+
+    Parameters
+    ----------
+    settings : epochs, batch_size, learning_rate (Adam's, down a cosine to zero).
+    """
+    torch.manual_seed(stable_seed(seed, "classifier"))
+    model = Classifier(int(labels.max()) + 1).to(device())
+    optimiser = Adam([(model.parameters(), 0.0)])
+    x = torch.from_numpy(images).to(device())
+    y = torch.from_numpy(labels.astype(np.int64)).to(device())
+    batch = min(settings["batch_size"], len(x))
+    step, steps = 0, settings["epochs"] * (len(x) // batch)
+    for _ in tqdm(range(settings["epochs"]), desc="classifier", unit="epoch", mininterval=1):
+        for rows in torch.randperm(len(x))[: len(x) // batch * batch].to(x.device).split(batch):
+            optimiser.clear()
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimiser.step(settings["learning_rate"] / 2 * (1 + math.cos(math.pi * step / steps)))
+            step += 1
+    return model.cpu().eval()
+
+
+@computing()
+@torch.inference_mode()
+def probabilities(model: Classifier, images: np.ndarray) -> np.ndarray:
+    """Class probabilities, float64 [n, n_classes]; a NaN image is every class equally."""
+    valid = np.isfinite(images).all(axis=(1, 2))
+    n_classes = model.output.out_features
+    result = np.full((len(images), n_classes), 1 / n_classes)
+    if valid.any():
+        tiles = torch.from_numpy(images[valid]).split(1024)
+        result[valid] = torch.cat([model(tile).double().softmax(dim=1) for tile in tiles]).numpy()
+    return result
+
+
+def scores(found: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each image is taken for its class, and the cross-entropy in nats, both [n].
+
+    An image that could be any class (`probabilities` of NaN) is never right.
+    """
+    right = (found.argmax(axis=1) == labels) & (np.ptp(found, axis=1) > 0)
+    entropy = -np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12))
+    return right, entropy
+
+
+def save_classifier(path: Path, model: Classifier, about: dict) -> None:
+    """Write `classifier.safetensors`."""
+    with atomic_path(path) as temporary:
+        save_file(model.state_dict(), temporary, metadata={"classifier": json.dumps(about)})
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Read `classifier.safetensors`; raise InputError when it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            about = json.loads(stream.metadata()["classifier"])
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        model = Classifier(about["n_classes"])
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"cannot read classifier {path}: {error}; delete it") from error
+    return model.eval()
+
+
+def read_labelled(clouds: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images [n, H, W] of a .npy and their labels int [n] from the .csv beside it."""
+    table = read_table(clouds.with_suffix(".csv"), ["label"])
+    if (table["label"] == "").any():
+        raise InputError(f"{clouds.with_suffix('.csv')}: images without a label")
+    return read_clouds(clouds), table["label"].to_numpy(int)
+
+
+def main() -> None:
+    """Command line of the classifier."""
+    parser = argparse.ArgumentParser(description="Train a classifier on real images.")
+    parser.add_argument("--train", type=Path, required=True, help="images .npy, labels in its .csv")
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--settings", required=True, help="classifier block, JSON or @file")
+    parser.add_argument("--out", type=Path, required=True, help=".safetensors")
+    parser.add_argument("--report", type=Path, required=True, help="JSON of its own accuracy")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    (images, labels), (unseen, truth) = read_labelled(args.train), read_labelled(args.test)
+    if truth.max() > labels.max():
+        raise InputError(f"class {truth.max()} is in the test split only; change dataset.split")
+    model = train(images, labels, cli.json_argument(args.settings), args.seed)
+    right, entropy = scores(probabilities(model, unseen), truth)
+    about = {"n_classes": int(labels.max()) + 1}
+    save_classifier(args.out, model, about)
+    per_class = {int(c): 100 * float(right[truth == c].mean()) for c in np.unique(truth)}
+    about |= {"accuracy %": 100 * float(right.mean()), "cross-entropy": float(entropy.mean())}
+    about |= {"n_train": len(images), "n_test": len(unseen), "accuracy % by class": per_class}
+    write_json(args.report, about)

@@ -1,0 +1,217 @@
+"""Tables of a run: the long `metrics.csv`, and Table 2 as CSV, Markdown and LaTeX."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nefgpt.base.errors import InputError
+from nefgpt.base.files import read_table, write_text
+from nefgpt.evaluation.columns import COLUMNS, HEADINGS
+
+KEYS = ("method", "setting", "metric", "value", "seed", "n_generated", "n_reference")
+_PUBLISHED_METRICS = ("MMD x100", "COV %", "1-NNA %", "FPD")
+# As printed in the NeF-GPT report, Table 2; a setting is (top-k, temperature).
+PUBLISHED = (
+    ("Voxel baseline", "", "6.0", "28", "94.1", "38.9"),
+    ("PVD", "", "3.4", "39", "76.3", "5.8"),
+    ("DPC", "", "3.1", "46", "74.7", "18.7"),
+    ("HyperDiffusion", "", "3.4", "49", "69.3", "3.5"),
+    ("NeF-GPT", "(3, 0.8)", "10.0", "38.77", "90.77", "31.34"),
+    ("NeF-GPT", "(3, 1)", "9.7", "34.57", "91.31", "36.78"),
+    ("NeF-GPT", "(5, 0.8)", "10.5", "37.50", "90.43", "35.21"),
+    ("NeF-GPT", "(5, 1)", "11.1", "35.64", "91.36", "31.87"),
+)
+PUBLISHED_HEADING = "Published (ShapeNet airplanes; other data and budgets, not comparable)"
+_TEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "×10²": r"$\times 10^2$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "→": r"$\rightarrow$",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "–": "--",
+}
+
+
+def read_metrics(path: str | Path) -> pd.DataFrame:
+    """Rows of one long table of metrics, every cell as the file's text.
+
+    Raises
+    ------
+    InputError
+        naming the file, when it is missing, empty or broken.
+    """
+    frame = read_table(path, KEYS)
+    if frame.empty:
+        raise InputError(f"{path} has no rows; delete it and run again")
+    # A value may be NaN (an empty cell: a distance without any valid sample), but not text.
+    numbers = pd.to_numeric(frame["value"], errors="coerce")
+    wrong = numbers.isna() & ~frame["value"].str.lower().isin(["", "nan"])
+    if wrong.any():
+        text = frame["value"][wrong].iloc[0]
+        raise InputError(f"{path}: value {text!r} is no number; delete it and run again")
+    return frame[list(KEYS)]
+
+
+def _number(metric: str, value: float) -> str:
+    if not np.isfinite(value):
+        return "" if np.isnan(value) else "inf"
+    return f"{value:.{COLUMNS[metric].digits}f}" if metric in COLUMNS else f"{value:.4g}"
+
+
+def printed(metric: str, values: np.ndarray) -> str:
+    """Mean of several seeds' values, ± their standard deviation where they differ."""
+    text = _number(metric, float(values.mean()))
+    if np.isfinite(values).all() and np.ptp(values) > 0:
+        text += f" ± {_number(metric, float(values.std(ddof=1)))}"
+    return text
+
+
+def table2(metrics: pd.DataFrame, published: Sequence[tuple] = PUBLISHED) -> pd.DataFrame:
+    """One row per (method, setting), measured rows first in their order, then published ones.
+
+    Parameters
+    ----------
+    metrics
+        Long table with `KEYS`; several seeds of a row become mean ± standard deviation.
+    """
+    found = list(dict.fromkeys(metrics["metric"]))
+    known = _PUBLISHED_METRICS if published else ()
+    names = [name for name in COLUMNS if name in found or name in known]
+    names += [name for name in found if name not in COLUMNS]
+    rows: dict[tuple, dict] = {}
+    for (method, setting, metric), part in metrics.groupby(
+        ["method", "setting", "metric"], sort=False
+    ):
+        row = rows.setdefault(
+            (method, setting), {"method": method, "setting": setting, "source": "measured"}
+        )
+        row[metric] = printed(metric, pd.to_numeric(part["value"], errors="coerce").to_numpy(float))
+    others = (
+        {"method": method, "setting": setting, "source": "published"}
+        | dict(zip(_PUBLISHED_METRICS, values, strict=True))
+        for method, setting, *values in published
+    )
+    table = pd.DataFrame([*rows.values(), *others])
+    return table.reindex(columns=["method", "setting", "source", *names]).fillna("")
+
+
+def about(metrics: pd.DataFrame) -> str:
+    """How many samples and references a long table compares, and by which seeds."""
+
+    def values(column: str) -> str:
+        return ", ".join(dict.fromkeys(metrics[column]))
+
+    seeds = values("seed")
+    of = "mean and standard deviation over seeds" if "," in seeds else "seed"
+    return (
+        f"{values('n_generated')} samples per row against "
+        f"{values('n_reference')} of the test split, {of} {seeds}."
+    )
+
+
+def _parts(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measured and published rows with headings, values as they are printed."""
+    printed = table.drop(columns="source").replace({"inf": "∞"}).rename(columns=HEADINGS)
+    measured = table["source"] == "measured"
+    return printed[measured], printed[~measured]
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    # A column without values (FPD before it is measured) says nothing.
+    frame = frame.loc[:, [i < 2 or (frame[name] != "").any() for i, name in enumerate(frame)]]
+    lines = [list(frame.columns), ["---", "---"] + ["---:"] * (frame.shape[1] - 2)]
+    lines += frame.to_numpy().tolist()
+    return "".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
+
+
+def tex_escape(text: str) -> str:
+    """Text with LaTeX's special characters escaped."""
+    text = text.replace("×10²", "\0")  # the only key longer than one character
+    return "".join(_TEX["×10²"] if c == "\0" else _TEX.get(c, c) for c in text)
+
+
+def _latex(measured: pd.DataFrame, published: pd.DataFrame, about: str) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(tex_escape(str(cell)) for cell in cells) + r" \\"
+
+    width = measured.shape[1]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        f"% {about}",
+        rf"\begin{{tabular}}{{ll{'r' * (width - 2)}}}",
+        r"\toprule",
+        line(measured.columns),
+        r"\midrule",
+        *map(line, measured.to_numpy()),
+        *(
+            [
+                r"\midrule",
+                rf"\multicolumn{{{width}}}{{l}}{{\emph{{{tex_escape(PUBLISHED_HEADING)}}}}} \\",
+                *map(line, published.to_numpy()),
+            ]
+            if len(published)
+            else []
+        ),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def build(paths: Sequence[str | Path], out_dir: str | Path, kind: str = "shapes") -> None:
+    """Write `metrics.csv` and `table2.csv`, `.md` and `.tex`.
+
+    Parameters
+    ----------
+    paths
+        Long tables of metrics, in the order of the rows.
+    out_dir
+        Folder of the tables.
+    kind
+        Of the signals; the published rows are of shapes.
+    """
+    if not paths:
+        raise InputError("no metrics are given")
+    frames, seen = [], {}
+    for path in paths:
+        frame = read_metrics(path)
+        for key in zip(*(frame[c] for c in ("method", "setting", "metric", "seed")), strict=True):
+            if key in seen:
+                raise InputError(f"{path}: {', '.join(key)} was already given by {seen[key]}")
+            seen[key] = path
+        frames.append(frame)
+    metrics = pd.concat(frames, ignore_index=True)
+    table = table2(metrics, PUBLISHED if kind == "shapes" else ())
+    summary = about(metrics)
+    measured, published = _parts(table)
+    out_dir = Path(out_dir)
+    write_text(out_dir / "metrics.csv", metrics.to_csv(index=False))
+    write_text(out_dir / "table2.csv", table.to_csv(index=False))
+    text = f"## Measured\n\nMeasured here: {summary}\n\n{_markdown(measured)}\n"
+    if len(published):
+        text += f"## {PUBLISHED_HEADING}\n\nNeF-GPT settings are (top-k, temperature).\n\n"
+        text += _markdown(published)
+    write_text(out_dir / "table2.md", text)
+    write_text(out_dir / "table2.tex", _latex(measured, published, summary))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line: `--metrics a.csv b.csv ... --out-dir D`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--metrics", nargs="+", required=True, help="in the order of the rows")
+    parser.add_argument("--out-dir", required=True)
+    parser.add_argument("--kind", choices=["shapes", "images"], default="shapes")
+    args = parser.parse_args(argv)
+    build(args.metrics, args.out_dir, args.kind)

@@ -1,0 +1,73 @@
+"""Tune the sampling: a grid of top-k, temperature, top-p and guidance, judged on the val split.
+
+The test split is left alone, so that a setting chosen here is measured there for the first time.
+"""
+
+import argparse
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from nefgpt.base import cli
+from nefgpt.base.files import write_text
+from nefgpt.evaluation.classifier import class_scores
+from nefgpt.evaluation.clouds import read_clouds
+from nefgpt.evaluation.decode import decode_all
+from nefgpt.evaluation.sets import set_metrics
+from nefgpt.fitting.weights import read_fields
+from nefgpt.generators.gpt.sampling import load_gpt
+from nefgpt.generators.gpt.tokenizer import load_tokenizer
+from nefgpt.generators.sample import gpt_samples
+from nefgpt.signals.kind import kind_of
+
+KEYS = ("top_k", "top_p", "temperature", "guidance")
+
+
+def tune(args: argparse.Namespace, settings: dict, extract: dict) -> pd.DataFrame:
+    """One row per setting of the grid: `KEYS`, then its metrics."""
+    source = read_fields(args.weights)
+    tokenizer, kind = load_tokenizer(args.codebook), kind_of(source.spec)
+    reference, gpt = read_clouds(args.reference), load_gpt(args.gpt)
+    n = min(settings["n_samples"], len(reference))
+    known = kind.distances(reference)
+    grid = list(itertools.product(*(settings[key] for key in KEYS)))
+    rows = []
+    for values in tqdm(grid, desc="settings", unit="setting"):
+        chosen = dict(zip(KEYS, values, strict=True))
+        sampling = chosen | {"batch_size": args.batch_size}
+        tokens, labels = gpt_samples(*gpt, tokenizer, sampling, n, args.seed)
+        made = dataclasses.replace(
+            source,
+            shape_ids=[f"sample-{i}" for i in range(n)],
+            splits=["sample"] * n,
+            labels=labels,
+            weights=tokenizer.decode(tokens),
+        )
+        clouds, about = decode_all(made, extract, args.seed, reference.shape[1:])
+        found = set_metrics(clouds, reference, known, args.seed, kind.distances)[0]
+        if args.classifier:
+            table = pd.DataFrame(about).astype({"label": str})
+            found |= class_scores(clouds, table, args.classifier)[0]
+        rows.append(chosen | found | {"n_generated": n, "n_reference": n})
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Command line of the search."""
+    parser = argparse.ArgumentParser(description="Compare sampling settings on the val split.")
+    parser.add_argument("--gpt", type=Path, required=True, help="folder of the trained model")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--codebook", type=Path, required=True)
+    parser.add_argument("--reference", type=Path, required=True, help="clouds of the val split")
+    parser.add_argument("--classifier", type=Path, help="of images with labels")
+    parser.add_argument("--settings", required=True, help="tuning block, JSON or @file")
+    parser.add_argument("--extract", required=True, help="extract block, JSON or @file")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="CSV, a row per setting")
+    args = parser.parse_args()
+    table = tune(args, cli.json_argument(args.settings), cli.json_argument(args.extract))
+    write_text(args.out, table.to_csv(index=False))

@@ -1,0 +1,1 @@
+"""One field: its numbers, and what it computes."""

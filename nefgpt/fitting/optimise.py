@@ -1,0 +1,114 @@
+"""Fits of many fields together, on a GPU or on a CPU."""
+
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from nefgpt.base.device import has_gpu
+from nefgpt.base.errors import InputError
+from nefgpt.fields import fused
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.fitting.worth import worth_a_gpu
+from nefgpt.signals.kind import kind_of
+
+_STEPS = 50  # between looks for fields that are done
+_NUMBERS = 1 << 19  # of points, drawn ahead at most
+
+
+def cosine(step: np.ndarray | int, steps: int) -> np.ndarray:
+    """Factor of the learning rate: from 1 down a half cosine, never below 1 %."""
+    return np.maximum(0.5 * (1 + np.cos(np.pi * step / steps)), 0.01)
+
+
+def draw_points(n_points: int, n: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Point numbers int64 [steps, n]: random ones, or all where there are no more."""
+    if n >= n_points:
+        return np.tile(np.arange(n_points), (steps, 1))
+    return rng.integers(n_points, size=(steps, n))
+
+
+class Fitted(NamedTuple):
+    """Fits of F fields.
+
+    Attributes
+    ----------
+    weights : float32 [F, W].
+    losses : float32 [F], the training loss at the last step.
+    failed : int64 [F], the step at which the fit turned non-finite; -1 when it did not.
+    steps : int64 [F], how many were taken.
+    """
+
+    weights: np.ndarray
+    losses: np.ndarray
+    failed: np.ndarray
+    steps: np.ndarray
+
+
+def way_of(spec: FieldSpec, n_fields: int, settings: dict) -> ModuleType:
+    """The module of `nefgpt.fields` that computes such fits: `stacked` on a GPU, else `fused`."""
+    if worth_a_gpu(spec, n_fields, settings) and has_gpu():
+        from nefgpt.fields import stacked  # PyTorch takes longer to load than many a field to fit
+
+        return stacked
+    return fused
+
+
+def fit_fields(
+    spec: FieldSpec,
+    points: np.ndarray,
+    values: np.ndarray,
+    start: np.ndarray,
+    anchor: np.ndarray,
+    settings: dict,
+    seed: int,
+    basis: np.ndarray | None = None,
+    progress: bool = True,
+    way: ModuleType | None = None,
+) -> Fitted:
+    """Fit F fields simultaneously with Adam, all weights or their coefficients in a basis.
+
+    Every field sees the same point numbers at the same step, so that fields of similar shapes
+    take similar paths (DESIGN.md, section 7). On a CPU a field's result does not depend on the
+    others; on a GPU, which rounds products to TF32, it may in its third digit.
+
+    Parameters
+    ----------
+    points : float32 [F, N, in_dim] in field coordinates.
+    values : float32 [F, N], the signal there (for shapes the distance, negative inside).
+    start : float32 [F, W] initial weights, or [F, k] initial coefficients.
+    anchor : float32 [W]: the template. `settings["pull"]` draws weights towards it, coefficients
+        towards zero.
+    settings : steps, points_per_step, learning_rate, loss ("l1" | "mse"), pull, averaging, and
+        schedule: "cosine" takes all steps; "plateau" halves a field's rate when its loss stalls,
+        and the field is done when it stalls at a thousandth of the first rate.
+    seed : of the point order.
+    basis : float32 [k, W]; the fields are then anchor + coefficients @ basis.
+    way : what computes them; None: see `way_of`.
+    """
+    way = way or way_of(spec, len(values), settings)
+    fields = way.Fit(spec, points, spec.target_of(values), start, anchor, basis, settings)
+    steps, per_step = int(settings["steps"]), int(settings["points_per_step"])
+    ahead = max(1, min(_STEPS, _NUMBERS // per_step))
+    rng = np.random.default_rng(seed)
+    with tqdm(total=steps, desc="fit", unit="step", disable=not progress, mininterval=1) as bar:
+        for first in range(0, steps, ahead):
+            now = np.arange(first, min(first + ahead, steps))
+            chosen = draw_points(values.shape[1], per_step, len(now), rng)
+            on_cosine = settings["schedule"] == "cosine"
+            if not fields.advance(chosen, cosine(now, steps) if on_cosine else np.ones(len(now))):
+                break
+            bar.update(len(now))
+    return Fitted(*fields.result())
+
+
+def training_points(spec: FieldSpec, signals: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Points [F, N, in_dim] and values [F, N] that fits may see."""
+    counts = {len(signal["values"]) for signal in signals}
+    if len(counts) != 1:
+        raise InputError(f"signals of one job differ in size ({sorted(counts)}); rerun them")
+    keep = kind_of(spec).training_rows(counts.pop())
+    points = np.stack([signal["points"][keep] for signal in signals])
+    values = np.stack([signal["values"][keep] for signal in signals])
+    return points, values

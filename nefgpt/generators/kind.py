@@ -1,0 +1,40 @@
+"""What all makers of fields share: which are chosen, their classes, their table."""
+
+from pathlib import Path
+
+import numpy as np
+
+from nefgpt.base.errors import InputError
+from nefgpt.base.seeds import stable_seed
+from nefgpt.fitting.weights import Fields, write_fields
+
+
+def choose_train(n_train: int, n: int, seed: int) -> np.ndarray:
+    """Which train rows stand in as samples: `n` distinct row numbers, ascending."""
+    if n > n_train:
+        raise InputError(
+            f"{n} samples are to be compared but the train split has {n_train} shapes: "
+            "lower evaluation.n_samples or dataset.split.test"
+        )
+    rng = np.random.default_rng(stable_seed(seed, "ladder"))
+    return np.sort(rng.choice(n_train, n, replace=False))
+
+
+def classes_of(n: int, n_classes: int) -> list[int | None]:
+    """The class each of `n` samples is made for: all in turn; None without classes."""
+    return [i % n_classes if n_classes else None for i in range(n)]
+
+
+def write_samples(
+    out_dir: Path,
+    source: Fields,
+    ids: list[str],
+    labels: list[int | None],
+    made: np.ndarray,
+) -> None:
+    """Write `fields.parquet` with the layout of `source`."""
+    rows = (
+        (name, "sample", label, field, {})
+        for name, label, field in zip(ids, labels, made, strict=True)
+    )
+    write_fields(out_dir / "fields.parquet", source.spec, source.template, rows)

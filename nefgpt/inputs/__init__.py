@@ -1,0 +1,1 @@
+"""Which inputs there are, and how a file is read."""

@@ -1,0 +1,1 @@
+"""Airplanes made by rule."""

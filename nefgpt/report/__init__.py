@@ -1,0 +1,1 @@
+"""A finished run to figures and one page."""

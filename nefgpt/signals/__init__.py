@@ -1,0 +1,1 @@
+"""What a field may hold: sampled, measured, compared, decoded."""

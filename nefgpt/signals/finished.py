@@ -1,0 +1,65 @@
+"""Which point clouds are finished: each says in a note at its end what it was made from.
+
+The workflow asks this of every cloud when it builds its DAG, so that a look costs one small read
+and imports stay light.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from nefgpt.base.files import sha256_of
+
+_TAIL = 1 << 13  # bytes; no note is longer, since no path is longer than 4096
+_END = b"PK\x05\x06"  # begins the record at a zip file's end: 22 bytes, then its comment
+
+
+def write_note(path: Path, note: dict) -> None:
+    """Add a note to an .npz file; its arrays stay as they are."""
+    text = json.dumps(note, sort_keys=True, ensure_ascii=False).encode()
+    with zipfile.ZipFile(path, "a") as stream:
+        stream.comment = text
+
+
+def read_note(path: Path) -> dict:
+    """The note of an .npz file; {} when it has none, is cut off or is not there."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
+            tail = stream.read()
+        note = json.loads(tail[tail.rindex(_END) + 22 :])
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def made_from(source: str | Path, settings: dict, seed: int, versions: str) -> dict:
+    """What a cloud depends on besides its mesh's content."""
+    return {"source": str(source), "settings": settings, "seed": seed, "versions": versions}
+
+
+def state_of(mesh: Path) -> dict:
+    """Content and time of a mesh's file; nothing of one that is not there."""
+    if not mesh.is_file():
+        return {"sha256": "", "mtime_ns": 0}
+    return {"mtime_ns": mesh.stat().st_mtime_ns, "sha256": sha256_of(mesh)}
+
+
+def is_finished(cloud: Path, wanted: dict, mesh: Path | None = None) -> bool:
+    """Whether a cloud was made from exactly this.
+
+    Parameters
+    ----------
+    wanted : see `made_from`.
+    mesh : its file, which is hashed only when its time is another one; None when a rule makes it.
+    """
+    note = read_note(cloud)
+    made = note.pop("mesh", None)
+    if made is None or note != wanted:
+        return False
+    if mesh is None:
+        return True
+    if not mesh.is_file():
+        return not made["sha256"]
+    return made["mtime_ns"] == mesh.stat().st_mtime_ns or made["sha256"] == sha256_of(mesh)

@@ -1,0 +1,145 @@
+"""Shapes as signals: fields of signed distance to surfaces, and how well they keep their shape.
+
+Meshes and point clouds. A kind of signal; `surface.py` extracts.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from nefgpt.fields import fused
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.signals.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
+from nefgpt.signals.file import load_signal
+from nefgpt.signals.kind import Decoded
+from nefgpt.signals.surface import Surface, surface
+
+N_POINTS = 2048  # per cloud, DESIGN.md section 3
+QUALITY = ("iou", "iou_near", "chamfer", "f_score")
+KEPT = ("iou", "chamfer")
+DISTANCE = "Chamfer distance ×10²"
+FILES = ("meshes", ".ply")
+COMPARED = N_POINTS, 3
+_HELD_OUT = 10  # every tenth point is kept from training and measures the fit
+
+
+def normalise_cloud(points: np.ndarray) -> np.ndarray:
+    """Centre on the mean, divide by the standard deviation of all coordinates."""
+    points = points - points.mean(axis=0)
+    return (points / points.std()).astype(np.float32)
+
+
+def training_rows(n: int) -> np.ndarray:
+    """Which of `n` points fits may see, bool [n]: all but every tenth."""
+    return np.arange(n) % _HELD_OUT != 0
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boolean arrays; 1 when both are empty."""
+    union = np.logical_or(a, b).sum()
+    return float(np.logical_and(a, b).sum() / union) if union else 1.0
+
+
+def overlap(spec: FieldSpec, weights: np.ndarray, signal: dict) -> dict:
+    """Inside/outside agreement of one field [W] with a shape, without extracting its surface.
+
+    Returns
+    -------
+    dict with `iou` (on all held-out points) and `iou_near` (on those near the surface).
+    """
+    held_out = np.ascontiguousarray(signal["points"][::_HELD_OUT])
+    truth = signal["values"][::_HELD_OUT] < 0
+    inside = fused.values(spec, weights, held_out) < spec.surface_level()
+    half = len(truth) // 2  # the sampler writes uniform points first, near ones second
+    return {"iou": float(iou(inside, truth)), "iou_near": float(iou(inside[half:], truth[half:]))}
+
+
+def closeness(found: Surface, reference: np.ndarray) -> dict:
+    """How close an extracted surface is to the mesh.
+
+    Parameters
+    ----------
+    reference : float32 [N, 3] points on the mesh, in field coordinates.
+
+    Returns
+    -------
+    dict with `chamfer` (of N_POINTS points, in the evaluation's normalisation, times 100; NaN
+    without a surface) and `f_score` (of N points at 0.01 field units; 0 without a surface).
+    """
+    if not found.valid:
+        return {"chamfer": float("nan"), "f_score": 0.0}
+    few = reference[:N_POINTS]
+    centre, spread = few.mean(axis=0), few.std()
+    points = found.sample(len(few), seed=0)
+    distance = 100 * chamfer((points - centre) / spread, (few - centre) / spread)
+    return {
+        "chamfer": distance,
+        "f_score": f_score(found.sample(len(reference), seed=0), reference),
+    }
+
+
+def quality(spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int) -> dict:
+    """How well one field [W] keeps its shape.
+
+    Parameters
+    ----------
+    signal : what the SDF stage wrote of the shape.
+    resolution : grid samples per axis of the extracted surface.
+
+    Returns
+    -------
+    dict of what `overlap` and `closeness` say, and `n_components` of the extracted surface.
+    """
+    found = surface(spec, weights, resolution)
+    return (
+        overlap(spec, weights, signal)
+        | closeness(found, signal["surface"])
+        | {"n_components": found.n_components}
+    )
+
+
+def real(signal: dict) -> np.ndarray:
+    """What the metrics compare of a real shape: its cloud, float32 [N_POINTS, 3]."""
+    return normalise_cloud(signal["surface"][:N_POINTS])
+
+
+def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """All pairs of Chamfer distances; see `nefgpt.signals.chamfer.chamfer_matrix`."""
+    return chamfer_matrix(a, b)
+
+
+def nearest(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of `b` to each of `a`; see `nefgpt.signals.chamfer.nearest_clouds`."""
+    return nearest_clouds(a, b, k)
+
+
+def decode(
+    spec: FieldSpec,
+    field: np.ndarray,
+    settings: dict,
+    seed: int,
+    size: tuple[int, ...],
+    source: Path | None = None,
+) -> Decoded:
+    """Turn one field [W] into a mesh and the cloud that the metrics compare.
+
+    Parameters
+    ----------
+    settings : resolution, min_component, level of `surface`.
+    size : (N_POINTS, 3).
+    source : for the field of a real shape: its .npz, which says how to go back to the mesh's own
+        units. Generated fields have no others than field coordinates.
+    """
+    found = surface(spec, field, **settings)
+    about = {"n_components": found.n_components, "n_faces": len(found.faces)}
+    if not found.valid:
+        return Decoded(None, about | {"watertight": False}, None)
+    import trimesh  # fits need no mesh files, and start sooner without
+
+    vertices = found.vertices
+    if source is not None:
+        frame = load_signal(source, only=("center", "scale"))
+        vertices = vertices / frame["scale"] + frame["center"]
+    mesh = trimesh.Trimesh(vertices, found.faces, process=False)
+    about["watertight"] = bool(mesh.is_watertight)
+    return Decoded(normalise_cloud(found.sample(size[0], seed)), about, mesh.export)
