@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from nefgpt.base.errors import InputError
+from nefgpt.base.settings import T, from_dict
 
 
 def run(main: Callable[[], None]) -> None:
@@ -42,3 +43,8 @@ def json_argument(text: str) -> dict:
     if not isinstance(value, dict):
         raise InputError(f"expected a JSON object, got {text!r}")
     return value
+
+
+def settings_argument(kind: type[T], text: str) -> T:
+    """Settings from a JSON object given on the command line; see `json_argument`."""
+    return from_dict(kind, json_argument(text))

@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,10 +14,19 @@ from nefgpt.base.seeds import stable_seed
 log = logging.getLogger(__name__)
 
 
-def learning_rate(settings: dict, iteration: int) -> float:
+class Schedule(Protocol):
+    """Settings that have a learning rate's way."""
+
+    learning_rate: float
+    min_learning_rate: float
+    warmup: int
+    iterations: int
+
+
+def learning_rate(settings: Schedule, iteration: int) -> float:
     """Linear warm-up, then a cosine from `learning_rate` down to `min_learning_rate`."""
-    peak, low = settings["learning_rate"], settings["min_learning_rate"]
-    warmup, total = settings["warmup"], settings["iterations"]
+    peak, low = settings.learning_rate, settings.min_learning_rate
+    warmup, total = settings.warmup, settings.iterations
     if iteration < warmup:
         return peak * (iteration + 1) / warmup
     progress = (iteration - warmup) / max(1, total - warmup)

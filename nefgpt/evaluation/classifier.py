@@ -20,40 +20,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_table, write_json
 from nefgpt.base.seeds import stable_seed
 from nefgpt.evaluation.clouds import read_clouds
-
-
-def class_scores(clouds: np.ndarray, table, classifier: Path) -> tuple[dict, list[dict]]:
-    """How well samples show the class they were made for.
-
-    Parameters
-    ----------
-    clouds : images [n, H, W].
-    table : frame with a `label` for each.
-
-    Returns
-    -------
-    dict
-        `accuracy %` and `cross-entropy` (nats) of all samples.
-    list of dict
-        The same for each `label`, with `n`.
-    """
-    from nefgpt.evaluation.classifier import load_classifier, probabilities, scores
-
-    if (table["label"] == "").any():
-        raise InputError("samples without a label have no class that a classifier could find")
-    labels = table["label"].to_numpy(int)
-    right, entropy = scores(probabilities(load_classifier(classifier), clouds), labels)
-
-    def mean(rows: np.ndarray) -> dict:
-        return {
-            "accuracy %": 100 * float(right[rows].mean()),
-            "cross-entropy": float(entropy[rows].mean()),
-        }
-
-    return mean(labels >= 0), [
-        {"label": int(c), "n": int((labels == c).sum()), **mean(labels == c)}
-        for c in np.unique(labels)
-    ]
+from nefgpt.evaluation.settings import ClassifierTraining
 
 
 class Classifier(nn.Module):
@@ -75,25 +42,27 @@ class Classifier(nn.Module):
 
 
 @computing()
-def train(images: np.ndarray, labels: np.ndarray, settings: dict, seed: int) -> Classifier:
+def train(
+    images: np.ndarray, labels: np.ndarray, settings: ClassifierTraining, seed: int
+) -> Classifier:
     """Train on images float32 [n, H, W] and labels int [n].
 
     Parameters
     ----------
-    settings : epochs, batch_size, learning_rate (Adam's, down a cosine to zero).
+    settings : its learning rate is Adam's, down a cosine to zero.
     """
     torch.manual_seed(stable_seed(seed, "classifier"))
     model = Classifier(int(labels.max()) + 1).to(device())
     optimiser = Adam([(model.parameters(), 0.0)])
     x = torch.from_numpy(images).to(device())
     y = torch.from_numpy(labels.astype(np.int64)).to(device())
-    batch = min(settings["batch_size"], len(x))
-    step, steps = 0, settings["epochs"] * (len(x) // batch)
-    for _ in tqdm(range(settings["epochs"]), desc="classifier", unit="epoch", mininterval=1):
+    batch = min(settings.batch_size, len(x))
+    step, steps = 0, settings.epochs * (len(x) // batch)
+    for _ in tqdm(range(settings.epochs), desc="classifier", unit="epoch", mininterval=1):
         for rows in torch.randperm(len(x))[: len(x) // batch * batch].to(x.device).split(batch):
             optimiser.clear()
             F.cross_entropy(model(x[rows]), y[rows]).backward()
-            optimiser.step(settings["learning_rate"] / 2 * (1 + math.cos(math.pi * step / steps)))
+            optimiser.step(settings.learning_rate / 2 * (1 + math.cos(math.pi * step / steps)))
             step += 1
     return model.cpu().eval()
 
@@ -140,6 +109,38 @@ def load_classifier(path: Path) -> Classifier:
     return model.eval()
 
 
+def class_scores(clouds: np.ndarray, table, classifier: Path) -> tuple[dict, list[dict]]:
+    """How well samples show the class they were made for.
+
+    Parameters
+    ----------
+    clouds : images [n, H, W].
+    table : frame with a `label` for each.
+
+    Returns
+    -------
+    dict
+        `accuracy %` and `cross-entropy` (nats) of all samples.
+    list of dict
+        The same for each `label`, with `n`.
+    """
+    if (table["label"] == "").any():
+        raise InputError("samples without a label have no class that a classifier could find")
+    labels = table["label"].to_numpy(int)
+    right, entropy = scores(probabilities(load_classifier(classifier), clouds), labels)
+
+    def mean(rows: np.ndarray) -> dict:
+        return {
+            "accuracy %": 100 * float(right[rows].mean()),
+            "cross-entropy": float(entropy[rows].mean()),
+        }
+
+    return mean(labels >= 0), [
+        {"label": int(c), "n": int((labels == c).sum()), **mean(labels == c)}
+        for c in np.unique(labels)
+    ]
+
+
 def read_labelled(clouds: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images [n, H, W] of a .npy and their labels int [n] from the .csv beside it."""
     table = read_table(clouds.with_suffix(".csv"), ["label"])
@@ -161,7 +162,8 @@ def main() -> None:
     (images, labels), (unseen, truth) = read_labelled(args.train), read_labelled(args.test)
     if truth.max() > labels.max():
         raise InputError(f"class {truth.max()} is in the test split only; change dataset.split")
-    model = train(images, labels, cli.json_argument(args.settings), args.seed)
+    settings = cli.settings_argument(ClassifierTraining, args.settings)
+    model = train(images, labels, settings, args.seed)
     right, entropy = scores(probabilities(model, unseen), truth)
     about = {"n_classes": int(labels.max()) + 1}
     save_classifier(args.out, model, about)

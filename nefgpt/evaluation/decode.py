@@ -13,11 +13,12 @@ from nefgpt.base.seeds import stable_seed
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.fitting.weights import Fields, read_fields
 from nefgpt.signals.kind import kind_of
+from nefgpt.signals.settings import Extract
 
 
 def decode_all(
     fields: Fields,
-    settings: dict,
+    settings: Extract,
     seed: int,
     size: tuple[int, ...],
     out_dir: Path | None = None,
@@ -55,7 +56,7 @@ def decode_all(
 def extract_all(
     fields: Path,
     out_dir: Path,
-    settings: dict,
+    settings: Extract,
     seed: int,
     signal_dir: Path | None = None,
     reference: Path | None = None,
@@ -97,5 +98,5 @@ def main() -> None:
     parser.add_argument("--signal-dir", type=Path, help="write meshes in the units of these shapes")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    settings = cli.json_argument(args.settings)
+    settings = cli.settings_argument(Extract, args.settings)
     extract_all(args.fields, args.out_dir, settings, args.seed, args.signal_dir, args.reference)

@@ -7,6 +7,7 @@ DESIGN.md section 3 defines them.
 import argparse
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,32 +15,41 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_table, write_text
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.sets import reference_distances, score
-from nefgpt.signals.kind import named
+from nefgpt.signals.kind import Kind, named
 
-
-def _score_files(args: argparse.Namespace) -> None:
+if TYPE_CHECKING:
     import pandas as pd
 
-    if args.classifier:
-        from nefgpt.evaluation.classifier import class_scores  # loads PyTorch
 
-    ids = read_table(args.train.with_suffix(".csv"), ["shape_id"])["shape_id"].tolist()
-    kind = named(args.kind)
-    try:
-        with np.load(args.distances, allow_pickle=False) as stored:
-            known = {name: stored[name] for name in ("rr", "nearest_train", "n_train")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot read {args.distances}: {error}; delete it") from error
-    generated, reference, train = map(read_clouds, (args.clouds, args.reference, args.train))
-    table = read_table(args.samples, ["shape_id", "label", "valid"])
-    if args.draws < 1 or len(generated) % args.draws or len(table) != len(generated):
-        raise InputError(
-            f"{args.clouds} and {args.samples} hold {len(generated)} and {len(table)} samples, "
-            f"not {args.draws} draws of one size; delete both and run again"
-        )
+def score_draws(
+    generated: np.ndarray,
+    table: "pd.DataFrame",
+    reference: np.ndarray,
+    train: np.ndarray,
+    known: dict[str, np.ndarray],
+    kind: Kind,
+    seeds: range,
+    classifier: Path | None = None,
+) -> tuple["pd.DataFrame", dict[str, np.ndarray]]:
+    """Score sets of samples of one method, drawn by consecutive seeds.
+
+    Parameters
+    ----------
+    generated : what is compared of all draws, one after the other.
+    table : what is known of each, as `samples.csv` says it.
+    reference, train, known : as for `nefgpt.evaluation.sets.score`.
+    classifier : of images with labels.
+
+    Returns
+    -------
+    frame of `metric`, `value`, `seed`, `n_generated`, `n_reference`, and each sample's
+    `valid`, `nearest` and `distance`.
+    """
+    import pandas as pd
+
     rows, parts = [], []
-    for draw, places in enumerate(np.split(np.arange(len(generated)), args.draws)):
-        some, seed = table.iloc[places], args.seed + draw
+    for seed, places in zip(seeds, np.split(np.arange(len(generated)), len(seeds)), strict=True):
+        some = table.iloc[places]
         values, found, n = score(
             generated[places], reference, train, known, seed, kind.distances, kind.nearest
         )
@@ -47,25 +57,40 @@ def _score_files(args: argparse.Namespace) -> None:
         if "watertight" in some:
             values["watertight %"] = 100 * float((some["watertight"].str.lower() == "true").mean())
             values["parts"] = float(pd.to_numeric(some["n_components"]).median())
-        if args.classifier:
-            values |= class_scores(generated[places], some, args.classifier)[0]
+        if classifier:
+            from nefgpt.evaluation.classifier import class_scores  # loads PyTorch
+
+            values |= class_scores(generated[places], some, classifier)[0]
         about = {"seed": seed, "n_generated": n, "n_reference": n}
-        rows += [
-            {"method": args.method, "setting": args.setting, "metric": name, "value": value} | about
-            for name, value in values.items()
-        ]
-    write_text(args.out, pd.DataFrame(rows).to_csv(index=False))
-    if args.classifier:
-        about = {"method": args.method, "setting": args.setting}
-        of_classes = class_scores(generated, table, args.classifier)[1]
-        classes = pd.DataFrame([{**about, **row} for row in of_classes])
-        write_text(args.classes, classes.to_csv(index=False))
+        rows += [{"metric": name, "value": value} | about for name, value in values.items()]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    nearest = {"sample": range(len(generated)), "valid": found["valid"]}
+    return pd.DataFrame(rows), found
+
+
+def nearest_table(ids: list[str], found: dict[str, np.ndarray]) -> "pd.DataFrame":
+    """Each sample's nearest training signals, as `nearest.csv` has them.
+
+    Parameters
+    ----------
+    ids : of the train split.
+    found : as `score_draws` gives it.
+    """
+    import pandas as pd
+
+    nearest = {"sample": range(len(found["valid"])), "valid": found["valid"]}
     for place, rows in enumerate(found["nearest"].T, start=1):
         nearest[f"nearest_{place}"] = [ids[i] if i >= 0 else "" for i in rows]
     nearest["distance_x100"] = np.where(found["valid"], 100 * found["distance"], np.nan)
-    write_text(args.nearest, pd.DataFrame(nearest).to_csv(index=False))
+    return pd.DataFrame(nearest)
+
+
+def read_reference(path: Path) -> dict[str, np.ndarray]:
+    """What `reference` wrote; raise InputError naming the file when it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in ("rr", "nearest_train", "n_train")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it") from error
 
 
 def main() -> None:
@@ -90,11 +115,33 @@ def main() -> None:
     one.add_argument("--classes", type=Path, help="with --classifier: CSV, a row per class")
     one.add_argument("--nearest", type=Path, required=True, help="CSV, a row per sample")
     args = parser.parse_args()
-    if args.command == "score":
-        _score_files(args)
+    reference, train, kind = read_clouds(args.reference), read_clouds(args.train), named(args.kind)
+    if args.command == "reference":
+        found = reference_distances(reference, train, kind.distances, kind.nearest)
+        with atomic_path(args.out) as temporary:
+            np.savez(temporary, **found)
         return
-    clouds = read_clouds(args.reference), read_clouds(args.train)
-    kind = named(args.kind)
-    found = reference_distances(*clouds, kind.distances, kind.nearest)
-    with atomic_path(args.out) as temporary:
-        np.savez(temporary, **found)
+    ids = read_table(args.train.with_suffix(".csv"), ["shape_id"])["shape_id"].tolist()
+    known, generated = read_reference(args.distances), read_clouds(args.clouds)
+    table = read_table(args.samples, ["shape_id", "label", "valid"])
+    if args.draws < 1 or len(generated) % args.draws or len(table) != len(generated):
+        raise InputError(
+            f"{args.clouds} and {args.samples} hold {len(generated)} and {len(table)} samples, "
+            f"not {args.draws} draws of one size; delete both and run again"
+        )
+    seeds = range(args.seed, args.seed + args.draws)
+    more = kind, seeds, args.classifier
+    metrics, found = score_draws(generated, table, reference, train, known, *more)
+    metrics.insert(0, "method", args.method)
+    metrics.insert(1, "setting", args.setting)
+    write_text(args.out, metrics.to_csv(index=False))
+    if args.classifier:
+        import pandas as pd
+
+        from nefgpt.evaluation.classifier import class_scores  # loads PyTorch
+
+        classes = pd.DataFrame(class_scores(generated, table, args.classifier)[1])
+        classes.insert(0, "method", args.method)
+        classes.insert(1, "setting", args.setting)
+        write_text(args.classes, classes.to_csv(index=False))
+    write_text(args.nearest, nearest_table(ids, found).to_csv(index=False))

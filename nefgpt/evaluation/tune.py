@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -17,28 +18,46 @@ from nefgpt.evaluation.classifier import class_scores
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.decode import decode_all
 from nefgpt.evaluation.sets import set_metrics
-from nefgpt.fitting.weights import read_fields
+from nefgpt.evaluation.settings import Tuning
+from nefgpt.fitting.weights import Fields, read_fields
+from nefgpt.generators.gpt.model import GPT
 from nefgpt.generators.gpt.sampling import load_gpt
-from nefgpt.generators.gpt.tokenizer import load_tokenizer
+from nefgpt.generators.gpt.tokenizer import Tokenizer, load_tokenizer
 from nefgpt.generators.sample import gpt_samples
+from nefgpt.generators.settings import Setting
 from nefgpt.signals.kind import kind_of
+from nefgpt.signals.settings import Extract
 
 KEYS = ("top_k", "top_p", "temperature", "guidance")
 
 
-def tune(args: argparse.Namespace, settings: dict, extract: dict) -> pd.DataFrame:
-    """One row per setting of the grid: `KEYS`, then its metrics."""
-    source = read_fields(args.weights)
-    tokenizer, kind = load_tokenizer(args.codebook), kind_of(source.spec)
-    reference, gpt = read_clouds(args.reference), load_gpt(args.gpt)
-    n = min(settings["n_samples"], len(reference))
+def tune(
+    gpt: tuple[GPT, dict],
+    tokenizer: Tokenizer,
+    source: Fields,
+    reference: np.ndarray,
+    settings: Tuning,
+    extract: Extract,
+    seed: int,
+    batch_size: int = 64,
+    classifier: Path | None = None,
+) -> pd.DataFrame:
+    """One row per setting of the grid: `KEYS`, then its metrics.
+
+    Parameters
+    ----------
+    gpt : what `nefgpt.generators.gpt.sampling.load_gpt` read.
+    source : a table of the run's fields, for their layout.
+    reference : clouds [n, P, 3] or images [n, H, W] of the val split.
+    classifier : of images with labels.
+    """
+    kind, n = kind_of(source.spec), min(settings.n_samples, len(reference))
     known = kind.distances(reference)
-    grid = list(itertools.product(*(settings[key] for key in KEYS)))
+    grid = list(itertools.product(*(getattr(settings, key) for key in KEYS)))
     rows = []
     for values in tqdm(grid, desc="settings", unit="setting"):
         chosen = dict(zip(KEYS, values, strict=True))
-        sampling = chosen | {"batch_size": args.batch_size}
-        tokens, labels = gpt_samples(*gpt, tokenizer, sampling, n, args.seed)
+        tokens, labels = gpt_samples(*gpt, tokenizer, Setting(**chosen), n, seed, batch_size)
         made = dataclasses.replace(
             source,
             shape_ids=[f"sample-{i}" for i in range(n)],
@@ -46,11 +65,11 @@ def tune(args: argparse.Namespace, settings: dict, extract: dict) -> pd.DataFram
             labels=labels,
             weights=tokenizer.decode(tokens),
         )
-        clouds, about = decode_all(made, extract, args.seed, reference.shape[1:])
-        found = set_metrics(clouds, reference, known, args.seed, kind.distances)[0]
-        if args.classifier:
+        clouds, about = decode_all(made, extract, seed, reference.shape[1:])
+        found = set_metrics(clouds, reference, known, seed, kind.distances)[0]
+        if classifier:
             table = pd.DataFrame(about).astype({"label": str})
-            found |= class_scores(clouds, table, args.classifier)[0]
+            found |= class_scores(clouds, table, classifier)[0]
         rows.append(chosen | found | {"n_generated": n, "n_reference": n})
     return pd.DataFrame(rows)
 
@@ -69,5 +88,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="CSV, a row per setting")
     args = parser.parse_args()
-    table = tune(args, cli.json_argument(args.settings), cli.json_argument(args.extract))
+    table = tune(
+        load_gpt(args.gpt),
+        load_tokenizer(args.codebook),
+        read_fields(args.weights),
+        read_clouds(args.reference),
+        cli.settings_argument(Tuning, args.settings),
+        cli.settings_argument(Extract, args.extract),
+        args.seed,
+        args.batch_size,
+        args.classifier,
+    )
     write_text(args.out, table.to_csv(index=False))

@@ -33,6 +33,7 @@ from nefgpt.base.vectors import (
     tanh,
     weighted,
 )
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 
 _AT_ONCE = 16  # fields, or more where there are more threads, that are fitted before any is written
@@ -403,7 +404,7 @@ def _values(flat, points, about, result):
     restore_mode(mode)
 
 
-def at_once(spec: FieldSpec, settings: dict) -> int:
+def at_once(spec: FieldSpec, settings: Optimiser) -> int:
     """How many fields of a pack to fit together."""
     return max(_AT_ONCE, threads())
 
@@ -467,7 +468,6 @@ class Fit:
     target : float32 [F, N].
     start : float32 [F, W] weights, or [F, k] coefficients in the basis.
     anchor, basis : as for `gradients`; the pull draws weights to the anchor, coefficients to zero.
-    settings : as for `nefgpt.fitting.optimise.fit_fields`.
     """
 
     def __init__(
@@ -478,15 +478,15 @@ class Fit:
         start: np.ndarray,
         anchor: np.ndarray,
         basis: np.ndarray | None,
-        settings: dict,
+        settings: Optimiser,
     ) -> None:
         n, free = start.shape
         self.signals = np.ascontiguousarray(points), np.ascontiguousarray(target)
         origin = anchor if basis is None else np.zeros(free, np.float32)
         basis = np.zeros((0, len(anchor)), np.float32) if basis is None else basis
-        self.fixed, self.about = (anchor, basis, origin), _about(spec, settings["loss"])
-        rate, plateau = float(settings["learning_rate"]), settings["schedule"] == "plateau"
-        decays = float(settings["pull"]), float(settings["averaging"])
+        self.fixed, self.about = (anchor, basis, origin), _about(spec, settings.loss)
+        rate, plateau = float(settings.learning_rate), settings.schedule == "plateau"
+        decays = float(settings.pull), float(settings.averaging)
         self.rule = *decays, plateau, rate / 1000
         self.moments = np.zeros((n, 4, free), np.float32)
         self.moments[:, 0] = self.moments[:, 3] = start

@@ -8,14 +8,16 @@ import dataclasses
 import itertools
 import json
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt, Le, Len
 
 from nefgpt.base.errors import InputError
+from nefgpt.base.settings import Count, from_dict, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class FieldSpec:
     """Everything that is needed to rebuild a field from its weights.
 
@@ -37,18 +39,24 @@ class FieldSpec:
     offset : distance in field units by which the fitted shape is thickened.
     """
 
-    in_dim: int = 3
-    octaves: int = 2
+    in_dim: Literal[2, 3] = 3
+    octaves: Annotated[int, Ge(0), Le(10)] = 2
     include_input: bool = True
-    frequency: float = 2 * math.pi
-    mirror: int | None = None
-    hidden: tuple[int, ...] = (16, 16, 16)
+    frequency: Annotated[float, Gt(0)] = 2 * math.pi
+    mirror: Literal[0, 1, 2] | None = None
+    hidden: Annotated[tuple[Count, ...], Len(1, 16)] = (16, 16, 16)
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     output_bias: bool = False
     output_activation: Literal["tanh", "sigmoid", "none"] = "tanh"
     target: Literal["sdf", "occupancy", "brightness"] = "sdf"
-    sdf_scale: float = 0.02
-    offset: float = 0.004
+    sdf_scale: Annotated[float, Gt(0)] = 0.02
+    offset: Annotated[float, Ge(-0.05), Le(0.05)] = 0.004
+
+    def __post_init__(self) -> None:
+        if self.mirror is not None and self.mirror not in range(self.in_dim):
+            raise ValueError(
+                f"mirror = {self.mirror}: there are {self.in_dim} coordinates, 0 is the first"
+            )
 
     @property
     def n_inputs(self) -> int:
@@ -88,18 +96,7 @@ class FieldSpec:
     @classmethod
     def from_json(cls, text: str) -> "FieldSpec":
         """Rebuild a specification; unknown keys raise InputError."""
-        return cls.from_dict(json.loads(text))
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "FieldSpec":
-        """Build from a mapping; unknown keys raise InputError."""
-        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
-            raise InputError(f"unknown keys in the field specification: {sorted(unknown)}")
-        mirror, in_dim = values.get("mirror"), values.get("in_dim", cls.in_dim)
-        if mirror is not None and mirror not in range(in_dim):
-            raise InputError(f"mirror must be one of the {in_dim} coordinates, got {mirror}")
-        return cls(**{**values, "hidden": tuple(values.get("hidden", cls.hidden))})
+        return from_dict(cls, json.loads(text))
 
     def target_of(self, values: np.ndarray) -> np.ndarray:
         """What the field is trained to be where the signal (distance, brightness) is `values`."""

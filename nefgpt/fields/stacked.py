@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from nefgpt.base.device import device
 from nefgpt.fields import fused
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 
 _AT_ONCE = 512  # fields
@@ -116,7 +117,7 @@ def loss_and_gradient(spec: FieldSpec, *tensors: Tensor | None, loss: str) -> tu
     return torch.from_numpy(losses), torch.from_numpy(gradient)
 
 
-def at_once(spec: FieldSpec, settings: dict) -> int:
+def at_once(spec: FieldSpec, settings: Optimiser) -> int:
     """How many fields of a pack to fit together: those whose step takes half of the free memory.
 
     But at most `_AT_ONCE`: their signals lie in memory too.
@@ -124,7 +125,7 @@ def at_once(spec: FieldSpec, settings: dict) -> int:
     # Activations and what their gradients need: 2.1 to 2.2 floats for each, seen at its highest.
     floats = 2.5 * (spec.n_inputs + sum(spec.hidden))
     free, _ = torch.cuda.mem_get_info()
-    return min(_AT_ONCE, max(1, int(free / 2 / (4 * floats * settings["points_per_step"]))))
+    return min(_AT_ONCE, max(1, int(free / 2 / (4 * floats * settings.points_per_step))))
 
 
 class Fit:
@@ -138,7 +139,7 @@ class Fit:
         start: np.ndarray,
         anchor: np.ndarray,
         basis: np.ndarray | None,
-        settings: dict,
+        settings: Optimiser,
     ) -> None:
         self.spec, self.settings, self.step = spec, settings, 0
         self.where = where = device()
@@ -146,7 +147,7 @@ class Fit:
         self.anchor = torch.tensor(anchor, device=where)
         self.basis = None if basis is None else torch.tensor(basis, device=where)
         self.origin = self.anchor if basis is None else torch.zeros_like(self.basis[:, 0])
-        self.least_rate = settings["learning_rate"] / 1000
+        self.least_rate = settings.learning_rate / 1000
         free, n = torch.tensor(start, device=where), len(start)  # [F, W] or [F, k]
         # What follows is of the fields that are still being fitted; `rows` says which they are.
         self.now = {
@@ -155,7 +156,7 @@ class Fit:
             "mean": torch.zeros_like(free),
             "square": torch.zeros_like(free),
             "average": free.clone(),
-            "rate": torch.full((n, 1), float(settings["learning_rate"]), device=where),
+            "rate": torch.full((n, 1), float(settings.learning_rate), device=where),
             "best": torch.full((n,), float("inf"), device=where),
             "smoothed": torch.full((n,), float("nan"), device=where),
             "stalled": torch.zeros(n, device=where),
@@ -181,9 +182,9 @@ class Fit:
         return len(self.now["rows"]) > 0
 
     def _step(self, chosen: Tensor, factor: float) -> None:
-        now, pull, decay = self.now, self.settings["pull"], self.settings["averaging"]
+        now, pull, decay = self.now, self.settings.pull, self.settings.averaging
         fields = now["free"], self.anchor, self.basis, self.points, self.target, now["rows"]
-        loss, gradient = batched(self.spec, *fields, chosen, self.settings["loss"])
+        loss, gradient = batched(self.spec, *fields, chosen, self.settings.loss)
         if pull:
             gradient += 2 * pull * (now["free"] - self.origin)
         alive = (now["failed"] < 0) & ~now["done"]
@@ -196,7 +197,7 @@ class Fit:
         now["mean"].lerp_(gradient, 0.1)
         now["square"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         rate = now["rate"] * factor * moving
-        if self.settings["schedule"] == "plateau":
+        if self.settings.schedule == "plateau":
             self._watch(loss, moving[:, 0])
         count = self.step + 1
         scale = now["square"].sqrt().mul_((1 - 0.999**count) ** -0.5).add_(1e-8)
@@ -220,7 +221,7 @@ class Fit:
 
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """See `nefgpt.fields.fused.Fit.result`."""
-        found = self.found["average" if self.settings["averaging"] else "free"]
+        found = self.found["average" if self.settings.averaging else "free"]
         weights = found if self.basis is None else self.anchor + found @ self.basis
         rest = (self.found[name] for name in ("loss", "failed", "steps"))
         return weights.cpu().numpy(), *(tensor.cpu().numpy() for tensor in rest)

@@ -11,11 +11,12 @@ from nefgpt.base.seeds import stable_seed
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fields.stacked import loss_and_gradient, torch_on_one_thread
 from nefgpt.fitting.optimise import cosine, draw_points
+from nefgpt.fitting.settings import Template
 
 
 @computing()
 def learn_basis(
-    spec: FieldSpec, points: np.ndarray, values: np.ndarray, settings: dict, seed: int
+    spec: FieldSpec, points: np.ndarray, values: np.ndarray, settings: Template, seed: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Learn a mean field and a basis of weight space from F shapes.
 
@@ -26,8 +27,6 @@ def learn_basis(
     ----------
     points : float32 [F, N, in_dim] in field coordinates.
     values : float32 [F, N].
-    settings : steps, points_per_step, fields_per_step, learning_rate, coefficient_learning_rate,
-        loss, pull (L2 penalty on the coefficients), n_components.
 
     Returns
     -------
@@ -41,36 +40,36 @@ def learn_basis(
     """
     where = device()
     n_fields, n_points = values.shape
-    k = min(settings["n_components"], n_fields - 1)
+    k = min(settings.n_components, n_fields - 1)
     if k < 1:
         raise InputError("template.n_components: a basis needs at least two train shapes")
     draw = torch.Generator().manual_seed(seed)
     mean = torch.from_numpy(random_weights(spec, stable_seed(seed, "mean"))).to(where)
     basis = (torch.randn(k, spec.n_weights, generator=draw) * 0.02).to(where)
     codes = (torch.randn(n_fields, k, generator=draw) * 0.1).to(where)
-    rates = [settings["learning_rate"], settings["coefficient_learning_rate"]]
+    rates = [settings.learning_rate, settings.coefficient_learning_rate]
     optimisers = [Adam([(group, 0.0)], (0.9, 0.99)) for group in ([mean, basis], [codes])]
     points, target = (
         torch.from_numpy(array).to(where) for array in (points, spec.target_of(values))
     )
     rng = np.random.default_rng(stable_seed(seed, "points"))
-    steps, per_step = settings["steps"], min(settings["fields_per_step"], n_fields)
+    steps, per_step = settings.steps, min(settings.fields_per_step, n_fields)
     order, recent = torch.zeros(0, dtype=torch.long), []
     with torch_on_one_thread():
         for step in tqdm(range(steps), desc="basis", unit="step", mininterval=1):
             if len(order) < per_step:
                 order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
             rows, order = order[:per_step].to(where), order[per_step:]
-            (chosen,) = draw_points(n_points, settings["points_per_step"], 1, rng)
+            (chosen,) = draw_points(n_points, settings.points_per_step, 1, rng)
             chosen = torch.from_numpy(chosen).to(where)
             some = codes[rows]
             fields = mean + some @ basis, mean, None, points, target, rows, chosen
-            losses, gradient = loss_and_gradient(spec, *fields, loss=settings["loss"])
+            losses, gradient = loss_and_gradient(spec, *fields, loss=settings.loss)
             gradient /= per_step
             mean.grad, basis.grad = gradient.sum(dim=0), some.T @ gradient
             codes.grad = torch.zeros_like(codes)
             # A shape can be twice among the rows, where one order of all ends and the next begins.
-            own = gradient @ basis.T + 2 * settings["pull"] / per_step * some
+            own = gradient @ basis.T + 2 * settings.pull / per_step * some
             codes.grad.index_add_(0, rows, own)
             for optimiser, rate in zip(optimisers, rates, strict=True):
                 optimiser.step(float(rate * cosine(step, steps)))

@@ -5,6 +5,7 @@ pack of many.
 """
 
 import argparse
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import sha256_of, write_json
 from nefgpt.base.seeds import stable_seed
 from nefgpt.fields.file import load_field, load_template, save_field
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting.optimise import fit_fields, training_points, way_of
 from nefgpt.signals.file import load_signal
@@ -41,7 +43,7 @@ def _finished(path: Path, identity: dict) -> dict | None:
 def fit_shapes(
     spec: FieldSpec,
     paths: dict[str, tuple[Path, Path]],
-    settings: dict,
+    settings: Optimiser,
     seed: int,
     template: Path,
 ) -> None:
@@ -59,7 +61,7 @@ def fit_shapes(
     template_spec, anchor, basis = load_template(template)
     if template_spec != spec:
         raise InputError(f"{template} was fitted with another field specification; rerun it")
-    identity = {"version": VERSIONS["fit"], "settings": settings, "seed": seed}
+    identity = {"version": VERSIONS["fit"], "settings": dataclasses.asdict(settings), "seed": seed}
     identity |= {"template": sha256_of(template), "spec": spec.to_json()}
     missing = {}
     for shape_id, (path, out) in paths.items():
@@ -87,7 +89,7 @@ def _fit_and_save(
     shapes: dict[str, tuple[Path, Path, dict]],
     anchor: np.ndarray,
     basis: np.ndarray | None,
-    settings: dict,
+    settings: Optimiser,
     seed: int,
     way: ModuleType,
 ) -> list[str]:
@@ -121,7 +123,7 @@ def _fit_and_save(
             "loss": float(fitted.losses[i]),
             "seconds": seconds / len(clouds),
             "identity": identity,
-            **kind.quality(spec, fitted.weights[i], cloud, settings["quality_resolution"]),
+            **kind.quality(spec, fitted.weights[i], cloud, settings.quality_resolution),
         }
         save_field(out, spec, fitted.weights[i], record)
         measures = ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY)
@@ -146,8 +148,8 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, help="write the fields' hashes here when done")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    spec = FieldSpec.from_dict(cli.json_argument(args.field))
-    settings = cli.json_argument(args.settings)
+    spec = cli.settings_argument(FieldSpec, args.field)
+    settings = cli.settings_argument(Optimiser, args.settings)
     if args.signal:
         if not args.out:
             parser.error("--signal needs --out")

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from nefgpt.base.device import has_gpu
 from nefgpt.base.errors import InputError
 from nefgpt.fields import fused
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting.worth import worth_a_gpu
 from nefgpt.signals.kind import kind_of
@@ -46,7 +47,7 @@ class Fitted(NamedTuple):
     steps: np.ndarray
 
 
-def way_of(spec: FieldSpec, n_fields: int, settings: dict) -> ModuleType:
+def way_of(spec: FieldSpec, n_fields: int, settings: Optimiser) -> ModuleType:
     """The module of `nefgpt.fields` that computes such fits: `stacked` on a GPU, else `fused`."""
     if worth_a_gpu(spec, n_fields, settings) and has_gpu():
         from nefgpt.fields import stacked  # PyTorch takes longer to load than many a field to fit
@@ -61,7 +62,7 @@ def fit_fields(
     values: np.ndarray,
     start: np.ndarray,
     anchor: np.ndarray,
-    settings: dict,
+    settings: Optimiser,
     seed: int,
     basis: np.ndarray | None = None,
     progress: bool = True,
@@ -78,25 +79,22 @@ def fit_fields(
     points : float32 [F, N, in_dim] in field coordinates.
     values : float32 [F, N], the signal there (for shapes the distance, negative inside).
     start : float32 [F, W] initial weights, or [F, k] initial coefficients.
-    anchor : float32 [W]: the template. `settings["pull"]` draws weights towards it, coefficients
+    anchor : float32 [W]: the template. `settings.pull` draws weights towards it, coefficients
         towards zero.
-    settings : steps, points_per_step, learning_rate, loss ("l1" | "mse"), pull, averaging, and
-        schedule: "cosine" takes all steps; "plateau" halves a field's rate when its loss stalls,
-        and the field is done when it stalls at a thousandth of the first rate.
     seed : of the point order.
     basis : float32 [k, W]; the fields are then anchor + coefficients @ basis.
     way : what computes them; None: see `way_of`.
     """
     way = way or way_of(spec, len(values), settings)
     fields = way.Fit(spec, points, spec.target_of(values), start, anchor, basis, settings)
-    steps, per_step = int(settings["steps"]), int(settings["points_per_step"])
+    steps, per_step = settings.steps, settings.points_per_step
     ahead = max(1, min(_STEPS, _NUMBERS // per_step))
     rng = np.random.default_rng(seed)
     with tqdm(total=steps, desc="fit", unit="step", disable=not progress, mininterval=1) as bar:
         for first in range(0, steps, ahead):
             now = np.arange(first, min(first + ahead, steps))
             chosen = draw_points(values.shape[1], per_step, len(now), rng)
-            on_cosine = settings["schedule"] == "cosine"
+            on_cosine = settings.schedule == "cosine"
             if not fields.advance(chosen, cosine(now, steps) if on_cosine else np.ones(len(now))):
                 break
             bar.update(len(now))

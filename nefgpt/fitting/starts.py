@@ -5,6 +5,7 @@ since the units of a layer can be permuted without changing the function.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
 from nefgpt.fields.file import load_template
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields, training_points
 from nefgpt.fitting.weights import write_fields
@@ -25,7 +27,7 @@ def fit_starts(
     signals: dict[str, Path],
     labels: dict[str, int | None],
     template: Path,
-    settings: dict,
+    settings: Optimiser,
     seed: int,
     out: dict[str, Path],
 ) -> None:
@@ -51,7 +53,8 @@ def fit_starts(
     same = np.broadcast_to(anchor, (len(usable), len(anchor)))
     starts = {"conditioned": same, "unconditioned": np.stack(random)}
     for name, start in starts.items():
-        free = {**settings, "pull": 0.0, "averaging": 0.0}  # a pull would favour one start
+        # A pull would favour one start.
+        free = dataclasses.replace(settings, pull=0.0, averaging=0.0)
         fitted, losses, failed, _ = fit_fields(
             spec, points, values, start, anchor, free, stable_seed(seed, "fit")
         )
@@ -63,7 +66,7 @@ def fit_starts(
                 )
         measures = [
             {"loss": float(loss)}
-            | kind_of(spec).quality(spec, field, signal, settings["quality_resolution"])
+            | kind_of(spec).quality(spec, field, signal, settings.quality_resolution)
             for loss, field, signal in zip(losses, fitted, usable.values(), strict=True)
         ]
         rows = (
@@ -88,11 +91,11 @@ def main() -> None:
     args = parser.parse_args()
     shapes = cli.json_argument(args.shapes)
     fit_starts(
-        FieldSpec.from_dict(cli.json_argument(args.field)),
+        cli.settings_argument(FieldSpec, args.field),
         {name: Path(path) for name, (path, _) in shapes.items()},
         {name: label for name, (_, label) in shapes.items()},
         args.template,
-        cli.json_argument(args.settings),
+        cli.settings_argument(Optimiser, args.settings),
         args.seed,
         {"conditioned": args.conditioned, "unconditioned": args.unconditioned},
     )

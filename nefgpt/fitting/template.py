@@ -23,13 +23,16 @@ from nefgpt.fields.file import save_field
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.basis import learn_basis
 from nefgpt.fitting.optimise import fit_fields, training_points
+from nefgpt.fitting.settings import Template
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.kind import kind_of
 
 log = logging.getLogger(__name__)
 
 
-def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, seed: int) -> None:
+def make(
+    spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: Template, seed: int
+) -> None:
     """Write `template.safetensors` from one shape, or with a basis from many.
 
     Raises
@@ -37,11 +40,11 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
     InputError
         when a shape that is needed was rejected, or the fit turned non-finite.
     """
-    record = {"shape_ids": sorted(shapes), "seed": seed, "n_shapes": settings["n_shapes"]}
-    record |= {"shape_id": min(shapes), "steps": settings["steps"]}
+    record = {"shape_ids": sorted(shapes), "seed": seed, "n_shapes": settings.n_shapes}
+    record |= {"shape_id": min(shapes), "steps": settings.steps}
     clouds = {shape_id: load_signal(path) for shape_id, path in sorted(shapes.items())}
     usable = [cloud for cloud in clouds.values() if not cloud["rejected"]]
-    if settings["n_components"]:
+    if settings.n_components:
         if len(usable) < 2:
             raise InputError("fewer than two of the template's shapes are usable; see rejected.tsv")
         mean, basis, loss = learn_basis(spec, *training_points(spec, usable), settings, seed)
@@ -66,7 +69,7 @@ def make(spec: FieldSpec, shapes: dict[str, Path], out: Path, settings: dict, se
         )
     record |= {"loss": float(fitted.losses[0]), "steps": int(fitted.steps[0])}
     kind = kind_of(spec)
-    record |= kind.quality(spec, fitted.weights[0], usable[0], settings["quality_resolution"])
+    record |= kind.quality(spec, fitted.weights[0], usable[0], settings.quality_resolution)
     save_field(out, spec, fitted.weights[0], record)
     log.info("template: %s", ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY))
 
@@ -81,5 +84,5 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     shapes = {key: Path(path) for key, path in cli.json_argument(args.shapes).items()}
-    spec = FieldSpec.from_dict(cli.json_argument(args.field))
-    make(spec, shapes, args.out, cli.json_argument(args.settings), args.seed)
+    spec = cli.settings_argument(FieldSpec, args.field)
+    make(spec, shapes, args.out, cli.settings_argument(Template, args.settings), args.seed)

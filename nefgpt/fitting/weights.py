@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_json
+from nefgpt.base.settings import from_dict
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.signals.kind import kind_of
 
@@ -105,7 +106,7 @@ def read_fields(path: Path) -> Fields:
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         about = json.loads(table.schema.metadata[b"nefgpt"])
-        spec = FieldSpec.from_dict(about["field"])
+        spec = from_dict(FieldSpec, about["field"])
         flat = table["weights"].combine_chunks().flatten().to_numpy()
         return Fields(
             spec,

@@ -28,21 +28,11 @@ from nefgpt.base.training import batch_rows, learning_rate
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fields.stacked import evaluate
 from nefgpt.fitting.weights import Fields, read_fields
+from nefgpt.generators.settings import Regressor
 from nefgpt.generators.transformer import Decoder, DecoderConfig, KeyValueCache
 
 STARTS = ("conditioned", "unconditioned")
 SIZES = ("embedding", "heads", "layers")
-SETTINGS = (
-    "n_fields",
-    *SIZES,
-    "loss",
-    "iterations",
-    "batch_size",
-    "learning_rate",
-    "min_learning_rate",
-    "warmup",
-    "noise",
-)
 _LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 # Images span [-1, 1], shapes [-0.5, 0.5].
 _HALF_SIDE = {2: 1.0, 3: 0.5}
@@ -96,7 +86,7 @@ class RegressionTransformer(Decoder):
 
 @computing()
 def train(
-    weights: np.ndarray, population: np.ndarray, settings: dict, seed: int
+    weights: np.ndarray, population: np.ndarray, settings: Regressor, seed: int
 ) -> RegressionTransformer:
     """Train on whole fields by teacher forcing.
 
@@ -104,7 +94,6 @@ def train(
     ----------
     weights : float32 [n, W], the fields to memorise.
     population : float32 [m, W], the fields whose mean and deviation standardise each position.
-    settings : the keys of `SETTINGS`.
     seed : fixes the start, the order of the fields and the noise.
 
     Raises
@@ -114,7 +103,7 @@ def train(
     """
     where = device()
     torch.manual_seed(stable_seed(seed, "regression"))
-    sizes = {name: settings[name] for name in SIZES}
+    sizes = {name: getattr(settings, name) for name in SIZES}
     mean, scale = (
         torch.from_numpy(population.mean(axis=0)),
         torch.from_numpy(population.std(axis=0)),
@@ -125,15 +114,15 @@ def train(
     model = RegressionTransformer(config, mean, scale).to(where)
     rows = torch.from_numpy(weights).to(where)
     optimiser = Adam([(model.parameters(), 0.0)], betas=(0.9, 0.95))
-    loss_of = _LOSSES[settings["loss"]]
-    batch = min(settings["batch_size"], len(rows))
+    loss_of = _LOSSES[settings.loss]
+    batch = min(settings.batch_size, len(rows))
     title = f"regression, {len(rows)} fields"
-    with tqdm(total=settings["iterations"], desc=title, unit="it", mininterval=1) as bar:
-        for iteration in range(settings["iterations"]):
+    with tqdm(total=settings.iterations, desc=title, unit="it", mininterval=1) as bar:
+        for iteration in range(settings.iterations):
             fields = rows[batch_rows(len(rows), batch, iteration, seed)]
             inputs = fields[:, :-1].clone()
             # The first weight is given at test time too; those after it are predictions.
-            inputs[:, 1:] += settings["noise"] * model.scale[1:-1] * torch.randn_like(inputs[:, 1:])
+            inputs[:, 1:] += settings.noise * model.scale[1:-1] * torch.randn_like(inputs[:, 1:])
             scale = model.scale[1:]
             loss = loss_of(model(inputs) / scale, fields[:, 1:] / scale)
             optimiser.clear()
@@ -222,7 +211,7 @@ def _train_rows(fields: Fields, start: str, n: int) -> np.ndarray:
 
 @computing()
 def experiment(
-    conditioned: Fields, unconditioned: Fields, settings: dict, seed: int, points: Tensor
+    conditioned: Fields, unconditioned: Fields, settings: Regressor, seed: int, points: Tensor
 ) -> tuple[pd.DataFrame, Rollouts]:
     """Train on the first N train fields of each table, write them again, compare.
 
@@ -230,7 +219,7 @@ def experiment(
     ----------
     conditioned, unconditioned : fields of the same shapes and specification; the first fitted
         from one template, the others each from its own random weights.
-    settings : the keys of `SETTINGS`; `n_fields` lists the N.
+    settings : its `n_fields` lists the N.
     points : float32 [P, in_dim], where a field's signal is compared; see `frame_points`.
 
     Returns
@@ -247,14 +236,11 @@ def experiment(
     Raises
     ------
     InputError
-        when settings or tables do not fit.
+        when the tables do not fit.
     """
-    if set(settings) != set(SETTINGS):
-        wrong = sorted(set(settings) ^ set(SETTINGS))
-        raise InputError(f"unknown or missing keys in the regression's settings: {wrong}")
     if conditioned.spec != unconditioned.spec:
         raise InputError("the two tables of fields have different specifications")
-    spec, most = conditioned.spec, max(settings["n_fields"])
+    spec, most = conditioned.spec, max(settings.n_fields)
     tables = dict(zip(STARTS, (conditioned, unconditioned), strict=True))
     # The mean of a single field is no guess but the field itself.
     rows = {start: _train_rows(table, start, max(2, most)) for start, table in tables.items()}
@@ -262,7 +248,7 @@ def experiment(
     if shapes[0] != shapes[1]:
         raise InputError("the two tables do not begin with the same train shapes")
     results, rollouts = [], {}
-    for n in settings["n_fields"]:
+    for n in settings.n_fields:
         for start, table in tables.items():
             population = table.weights[rows[start]]
             original = population[:n]
@@ -277,8 +263,8 @@ def experiment(
                 {
                     "n_fields": n,
                     "start": start,
-                    "loss": settings["loss"],
-                    "iterations": settings["iterations"],
+                    "loss": settings.loss,
+                    "iterations": settings.iterations,
                     "teacher_forced_error": np.abs(forced - original[:, 1:]).mean(),
                     "roll_out_error": error,
                     "relative_error": error
@@ -330,7 +316,7 @@ def main() -> None:
     table, rollouts = experiment(
         conditioned,
         unconditioned,
-        cli.json_argument(args.settings),
+        cli.settings_argument(Regressor, args.settings),
         args.seed,
         frame_points(conditioned.spec.in_dim),
     )

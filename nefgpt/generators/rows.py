@@ -10,22 +10,13 @@ REAL = {"shapes": "train-meshes", "images": "train-images"}
 RESERVED = (*REAL.values(), FIELDS, QUANTISED, GAUSSIAN[0])
 
 
-def models_of(config: dict) -> list[tuple[str, str]]:
-    """Model and setting of every row that a transformer has sampled."""
-    return [(m, setting) for m in config["gpt"] for setting in config["sampling"]["settings"]]
-
-
-def sampled_of(config: dict) -> list[tuple[str, str]]:
-    """Rows that a generator has sampled, as the figures show them: the Gaussian last."""
-    return [*models_of(config), GAUSSIAN]
-
-
-def rows_of(config: dict, kind: str) -> list[tuple[str, str]]:
+def rows_of(kind: str, models: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Method and setting of every row, in the table's order; all but the first are of fields.
 
     Parameters
     ----------
     kind : of the signals, "shapes" or "images".
+    models : model and setting of every row that a transformer has sampled.
     """
     ladder = [(row, "all") for row in (REAL[kind], FIELDS, QUANTISED)]
-    return [*ladder, GAUSSIAN, *models_of(config)]
+    return [*ladder, GAUSSIAN, *models]

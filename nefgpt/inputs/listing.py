@@ -12,6 +12,7 @@ from pathlib import Path
 from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import write_json
+from nefgpt.inputs.settings import Dataset
 from nefgpt.inputs.splits import SPLITS, Shape, _shares, _split_lists, hash_unit, split_of
 
 MAX_ID = 200  # characters
@@ -19,7 +20,6 @@ MESHES_PER_PACK = 16
 IMAGES_PER_PACK = 256
 DIGITS = "scikit-learn digits"
 IMAGE_SUFFIX = ".png"
-IMAGE_KINDS = ("digits", "mnist")
 SUFFIXES = {".obj", ".off", ".ply", ".stl", ".glb"}
 
 
@@ -131,17 +131,17 @@ def _png_classes(root: Path) -> tuple[dict[str, str], dict[str, int], dict[str, 
     return {name: str(path) for name, path in paths.items()}, labels, {}
 
 
-def _images(dataset: dict) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+def _images(dataset: Dataset) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
     """Sources, labels and (where they are published) splits of images by id."""
-    if dataset["kind"] == "digits":
+    if dataset.kind == "digits":
         return _digits()
-    root = Path(dataset["root"])
+    root = Path(dataset.root)
     if not root.is_dir():
         raise InputError(f"dataset.root = {root}: there is no such folder")
     return _idx(root) if any(root.glob("*-ubyte*")) else _png_classes(root)
 
 
-def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
+def list_shapes(dataset: Dataset, results: Path, seed: int) -> list[Shape]:
     """All inputs of a run, sorted by id.
 
     Raises
@@ -153,35 +153,35 @@ def list_shapes(dataset: dict, results: Path, seed: int) -> list[Shape]:
     labels: dict[str, int] = {}
     published: dict[str, str] = {}
     paths: dict
-    images = dataset["kind"] in IMAGE_KINDS
+    images = dataset.images
     if images:
         paths, labels, published = _images(dataset)
-    elif dataset["kind"] == "procedural":
+    elif dataset.kind == "procedural":
         from nefgpt.inputs.airplanes.write import SYNSET, shape_id
 
-        ids = [shape_id(seed, i) for i in range(dataset["n_shapes"])]
+        ids = [shape_id(seed, i) for i in range(dataset.n_shapes)]
         base = results / "dataset" / SYNSET
         paths = {name: base / name / "models" / "model_normalized.obj" for name in ids}
         packs = {name: i // MESHES_PER_PACK for i, name in enumerate(ids)}
     else:
-        root = Path(dataset["root"])
+        root = Path(dataset.root)
         if not root.is_dir():
             raise InputError(f"dataset.root = {root}: there is no such folder")
-        shapenet = dataset["kind"] == "shapenet"
-        paths = _shapenet(root, dataset["synset"]) if shapenet else _folder(root, SUFFIXES)
+        shapenet = dataset.kind == "shapenet"
+        paths = _shapenet(root, dataset.synset) if shapenet else _folder(root, SUFFIXES)
     if not paths:
         what = "images" if images else "meshes"
         raise InputError(f"dataset.root = {dataset['root']}: no {what} found")
-    if dataset["n_shapes"] and not packs:
+    if dataset.n_shapes and not packs:
         kept = sorted(paths, key=lambda name: hash_unit(seed, f"cap {name}"))
-        paths = {name: paths[name] for name in kept[: dataset["n_shapes"]]}
+        paths = {name: paths[name] for name in kept[: dataset.n_shapes]}
     if images:
         packs = {name: i // IMAGES_PER_PACK for i, name in enumerate(sorted(paths))}
-    if dataset["split_files"]:
-        listed = _split_lists(dataset["split_files"])
+    if dataset.split_files:
+        listed = _split_lists(dataset.split_files)
         splits = {name: listed[name] for name in paths if name in listed}
     else:
-        shares = _shares(dataset["split"], published)
+        shares = _shares(dataset.split, published)
         splits = {name: published.get(name) or split_of(name, shares, seed) for name in paths}
     shapes = [
         Shape(name, str(paths[name]), splits[name], packs.get(name), labels.get(name))
@@ -211,5 +211,5 @@ def main() -> None:
     if args.command == "config":
         write_json(args.out, cli.json_argument(args.config))
         return
-    shapes = list_shapes(cli.json_argument(args.dataset), args.results, args.seed)
+    shapes = list_shapes(cli.settings_argument(Dataset, args.dataset), args.results, args.seed)
     write_json(args.out, [[shape.shape_id, shape.split, shape.label] for shape in shapes])

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from nefgpt.base.errors import InputError
+from nefgpt.inputs.settings import Split, SplitFiles
 
 SPLITS = ("train", "val", "test")
 
@@ -30,21 +31,21 @@ def hash_unit(seed: int, text: str) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def split_of(shape_id: str, fractions: dict[str, float], seed: int) -> str:
+def split_of(shape_id: str, shares: Split, seed: int) -> str:
     """The split of an id by a stable hash: adding a shape moves no other."""
     position, border = hash_unit(seed, shape_id), 0.0
     for name in SPLITS:
-        border += fractions[name]
+        border += getattr(shares, name)
         if position < border:
             return name
     return SPLITS[-1]
 
 
-def _split_lists(files: dict[str, str]) -> dict[str, str]:
+def _split_lists(files: SplitFiles) -> dict[str, str]:
     splits: dict[str, str] = {}
     for name in SPLITS:
         try:
-            lines = Path(files[name]).read_text(encoding="utf-8").split()
+            lines = Path(getattr(files, name)).read_text(encoding="utf-8").split()
         except (OSError, ValueError) as error:
             raise InputError(f"dataset.split_files.{name}: {error}") from error
         for shape_id in lines:
@@ -53,14 +54,14 @@ def _split_lists(files: dict[str, str]) -> dict[str, str]:
     return splits
 
 
-def _shares(shares: dict[str, float], published: dict[str, str]) -> dict[str, float]:
+def _shares(shares: Split, published: dict[str, str]) -> Split:
     """Shares of train and val alone, where the data come with a test split."""
     if not published:
         return shares
-    rest = shares["train"] + shares["val"]
+    rest = shares.train + shares.val
     if not rest:
         raise InputError("dataset.split leaves nothing to train and val")
-    return {"train": shares["train"] / rest, "val": shares["val"] / rest, "test": 0.0}
+    return Split(train=shares.train / rest, val=shares.val / rest, test=0.0)
 
 
 def template_shapes(

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,10 @@ import yaml
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json, read_table
-from nefgpt.config import validate
+from nefgpt.config import Config, validate
 from nefgpt.evaluation import tables
 from nefgpt.evaluation.columns import COLUMNS
 from nefgpt.fitting.weights import read_fields
-from nefgpt.generators.rows import models_of, rows_of, sampled_of
-from nefgpt.inputs.listing import IMAGE_KINDS
 from nefgpt.report import figures, page, present_images, sheets
 
 GALLERY_SIZE = 16
@@ -26,7 +25,7 @@ VIEWER_NEAREST = 4
 TUNING = "tables/tuning.csv"
 
 
-def _config(results: Path) -> dict:
+def _config(results: Path) -> Config:
     return validate(read_json(results / "config.json"))
 
 
@@ -140,15 +139,15 @@ def figure_spec(results: str | Path) -> dict:
         "tokens": str(results / "tokens.parquet"),
         "codebook": str(results / "codebook.safetensors"),
         "weights": str(results / "weights.parquet"),
-        "losses": {model: str(results / "gpt" / model / "losses.csv") for model in config["gpt"]},
+        "losses": {model: str(results / "gpt" / model / "losses.csv") for model in config.gpt},
         "metrics": str(results / "tables" / "metrics.csv"),
     }
-    if config["dataset"]["kind"] in IMAGE_KINDS:
+    if config.dataset.images:
         return common
     sources = _sources(results)
     return common | {
-        "extent": config["sdf"]["extent"],
-        "galleries": [_gallery(results, *row, sources) for row in sampled_of(config)],
+        "extent": config.sdf.extent,
+        "galleries": [_gallery(results, *row, sources) for row in config.sampled],
         "ladder": _ladder(results, sources),
     }
 
@@ -158,11 +157,11 @@ def make_figures(results: str | Path) -> None:
     results, out_dir = Path(results), Path(results) / "figures"
     config = _config(results)
     figures.make_all(figure_spec(results), out_dir)
-    if config["dataset"]["kind"] in IMAGE_KINDS:
-        present_images.make_figures(results, rows_of(config, "images"), sampled_of(config), out_dir)
-    if config["tuning"]:
+    if config.dataset.images:
+        present_images.make_figures(results, config.rows, config.sampled, out_dir)
+    if config.tuning:
         figures.save(sheets.tuning(_tuning(results)), out_dir, "tuning")
-    if config["regression"]:
+    if config.regression:
         _draw_regression(results / "regression", out_dir)
 
 
@@ -222,10 +221,10 @@ def _fit_quality(results: Path) -> list[dict]:
     ]
 
 
-def _training(results: Path, config: dict) -> list[dict]:
+def _training(results: Path, config: Config) -> list[dict]:
     """A row per transformer: its size, what its training took and what it reached."""
     rows = []
-    for model in config["gpt"]:
+    for model in config.gpt:
         about = read_json(results / "gpt" / model / "config.json")
         losses = read_table(
             results / "gpt" / model / "losses.csv",
@@ -249,7 +248,7 @@ def _training(results: Path, config: dict) -> list[dict]:
     return rows
 
 
-def best_setting(results: str | Path, config: dict) -> tuple[str, str]:
+def best_setting(results: str | Path, config: Config) -> tuple[str, str]:
     """Model and setting of the GPT row whose 1-NNA is best; the first of equals."""
     column = COLUMNS["1-NNA %"]
     metrics = tables.read_metrics(Path(results) / "tables" / "metrics.csv")
@@ -257,12 +256,10 @@ def best_setting(results: str | Path, config: dict) -> tuple[str, str]:
     values = pd.to_numeric(metrics["value"], errors="coerce")
     values = values.groupby([metrics["method"], metrics["setting"]])
     means = values.mean().dropna().to_dict()
-    return min(
-        models_of(config), key=lambda row: column.worse(means[row]) if row in means else np.inf
-    )
+    return min(config.models, key=lambda row: column.worse(means[row]) if row in means else np.inf)
 
 
-def _viewer(results: Path, config: dict) -> list[dict]:
+def _viewer(results: Path, config: Config) -> list[dict]:
     """Samples of the best setting, the first ones each before its nearest training shape."""
     row, sources = best_setting(results, config), _sources(results)
     entries, shown = [], set()
@@ -276,15 +273,15 @@ def _viewer(results: Path, config: dict) -> list[dict]:
                     "label": f"nearest train shape of sample {entry.sample}: {entry.nearest} "
                     f"(Chamfer ×10² {entry.distance:.2f})",
                     "path": _source(sources, entry.nearest, results),
-                    "extent": config["sdf"]["extent"],
+                    "extent": config.sdf.extent,
                 }
             )
     return entries
 
 
-def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
+def _captions(results: Path, config: Config) -> list[tuple[str, str]]:
     """File name and caption of every figure, in the order of the report."""
-    images = config["dataset"]["kind"] in IMAGE_KINDS
+    images = config.dataset.images
     captions = [
         (
             "metrics.svg",
@@ -293,12 +290,12 @@ def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
         ),
     ]
     if images:
-        captions += present_images.captions(sampled_of(config))
+        captions += present_images.captions(config.sampled)
     else:
         captions.append(
             ("ladder.png", "Training shapes as input mesh, as field and as quantised field.")
         )
-    for row, setting in [] if images else sampled_of(config):
+    for row, setting in [] if images else config.sampled:
         samples = samples_of(results, row, setting)
         shown = min(GALLERY_SIZE, len(samples))
         captions.append(
@@ -310,14 +307,14 @@ def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
                 "distance ×10².",
             )
         )
-    if config["tuning"]:
+    if config.tuning:
         captions.append(
             (
                 "tuning.svg",
-                f"Sampling settings of {config['tuning']['model']}, compared on the val split.",
+                f"Sampling settings of {config.tuning.model}, compared on the val split.",
             )
         )
-    if config["regression"]:
+    if config.regression:
         captions.append(
             (
                 "regression.svg",
@@ -357,13 +354,13 @@ def report_spec(results: str | Path) -> dict:
     if not isinstance(quality, dict):
         raise InputError(f"{results / 'tokens.json'} must hold a JSON object; delete it")
     tokens = [{"quantity": k.replace("_", " "), "value": v} for k, v in quality.items()]
-    images = config["dataset"]["kind"] in IMAGE_KINDS
+    images = config.dataset.images
     more = [["Classifier", present_images.classifier_table(results)]] if images else []
-    if config["regression"]:
+    if config.regression:
         more.append(["Regression transformer", str(results / "regression/regression.csv")])
-    more += [["Search of sampling settings", str(results / TUNING)]] if config["tuning"] else []
+    more += [["Search of sampling settings", str(results / TUNING)]] if config.tuning else []
     return {
-        "name": config["name"],
+        "name": config.name,
         "meshes": [] if images else _viewer(results, config),
         "table2": str(results / "tables" / "table2.csv"),
         "metrics": str(results / "tables" / "metrics.csv"),
@@ -378,7 +375,7 @@ def report_spec(results: str | Path) -> dict:
             for name, caption in _captions(results, config)
         ],
         "rejected": str(results / "rejected.tsv"),
-        "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        "config_text": yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True),
     }
 
 

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 from nefgpt.base.files import sha256_of
+from nefgpt.signals.settings import Sampling
 
 _TAIL = 1 << 13  # bytes; no note is longer, since no path is longer than 4096
 _END = b"PK\x05\x06"  # begins the record at a zip file's end: 22 bytes, then its comment
@@ -34,9 +35,14 @@ def read_note(path: Path) -> dict:
     return note if isinstance(note, dict) else {}
 
 
-def made_from(source: str | Path, settings: dict, seed: int, versions: str) -> dict:
+def made_from(source: str | Path, settings: Sampling, seed: int, versions: str) -> dict:
     """What a cloud depends on besides its mesh's content."""
-    return {"source": str(source), "settings": settings, "seed": seed, "versions": versions}
+    return {
+        "source": str(source),
+        "settings": settings.used(),
+        "seed": seed,
+        "versions": versions,
+    }
 
 
 def state_of(mesh: Path) -> dict:

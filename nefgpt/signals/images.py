@@ -18,6 +18,7 @@ from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.inputs.images import read_image
 from nefgpt.signals.kind import Decoded
+from nefgpt.signals.settings import Extract
 from nefgpt.signals.similarity import psnr, ssim_matrix
 
 QUALITY = ("psnr", "ssim")
@@ -115,7 +116,7 @@ def nearest(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarra
 def decode(
     spec: FieldSpec,
     field: np.ndarray,
-    settings: dict,
+    settings: Extract,
     seed: int,
     size: tuple[int, ...],
     source: Path | None = None,

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from nefgpt.fields.spec import FieldSpec
+from nefgpt.signals.settings import Extract
 
 _MODULES = {"sdf": "shapes", "occupancy": "shapes", "brightness": "images"}
 
@@ -70,7 +71,7 @@ class Kind(Protocol):
         self,
         spec: FieldSpec,
         field: np.ndarray,
-        settings: dict,
+        settings: Extract,
         seed: int,
         size: tuple[int, ...],
         source: Path | None = None,

@@ -19,6 +19,7 @@ from nefgpt.base.seeds import stable_seed
 from nefgpt.inputs import meshes
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.finished import is_finished, made_from, state_of, write_note
+from nefgpt.signals.settings import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +144,12 @@ def mesh_to_sdf_distance(mesh: trimesh.Trimesh, points: np.ndarray, method: str)
     return np.asarray(found, np.float32)
 
 
-def sample_sdf(mesh: trimesh.Trimesh, settings: dict, seed: int) -> dict:
+def sample_sdf(mesh: trimesh.Trimesh, settings: Sampling, seed: int) -> dict:
     """Sample the SDF of a mesh.
 
     Parameters
     ----------
     mesh : in its own units.
-    settings : backend, method, n_uniform, n_near, sigma (field units), extent.
 
     Returns
     -------
@@ -158,18 +158,18 @@ def sample_sdf(mesh: trimesh.Trimesh, settings: dict, seed: int) -> dict:
     field = (mesh - center) * scale, and `sign_agreement`.
     """
     used = mesh.vertices[np.unique(mesh.faces)]
-    center, scale = meshes.normalise(np.asarray(used), settings["extent"])
+    center, scale = meshes.normalise(np.asarray(used), settings.extent)
     scaled = trimesh.Trimesh((mesh.vertices - center) * scale, mesh.faces, process=False)
     rng = np.random.default_rng(seed)
-    uniform = rng.uniform(-0.5, 0.5, (settings["n_uniform"], 3))
-    base = meshes.surface_points(scaled, settings["n_near"], stable_seed(seed, "near"))
-    near = base + rng.normal(0, settings["sigma"], base.shape)
+    uniform = rng.uniform(-0.5, 0.5, (settings.n_uniform, 3))
+    base = meshes.surface_points(scaled, settings.n_near, stable_seed(seed, "near"))
+    near = base + rng.normal(0, settings.sigma, base.shape)
     points = np.clip(np.concatenate([uniform, near]), -0.5, 0.5).astype(np.float32)
-    if settings["backend"] == "libigl":
+    if settings.backend == "libigl":
         sdf = signed_distance(scaled, points)
     else:
-        sdf = mesh_to_sdf_distance(scaled, points, settings["method"])
-    signs = slice(settings["n_uniform"], settings["n_uniform"] + N_SIGNS)
+        sdf = mesh_to_sdf_distance(scaled, points, settings.method)
+    signs = slice(settings.n_uniform, settings.n_uniform + N_SIGNS)
     return {
         "points": points,
         "sdf": sdf,
@@ -181,7 +181,7 @@ def sample_sdf(mesh: trimesh.Trimesh, settings: dict, seed: int) -> dict:
 
 
 def prepare(
-    path: Path, shape_id: str, out: Path, settings: dict, seed: int, versions: str = ""
+    path: Path, shape_id: str, out: Path, settings: Sampling, seed: int, versions: str = ""
 ) -> None:
     """Write one shape's point cloud; an unusable mesh is written as rejected, with its reason.
 
@@ -210,7 +210,7 @@ def prepare(
 
 
 def prepare_pack(
-    sources: dict[str, str], out_dir: Path, settings: dict, seed: int, versions: str
+    sources: dict[str, str], out_dir: Path, settings: Sampling, seed: int, versions: str
 ) -> dict[str, str]:
     """Write `<shape_id>.npz` of every mesh, but for those that an earlier job finished.
 
@@ -252,7 +252,8 @@ def main() -> None:
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, help="write the files' hashes here when done")
     args = parser.parse_args()
-    sources, settings = cli.json_argument(args.meshes), cli.json_argument(args.settings)
+    sources = cli.json_argument(args.meshes)
+    settings = cli.settings_argument(Sampling, args.settings)
     hashes = prepare_pack(sources, args.out_dir, settings, args.seed, args.versions)
     if args.manifest:
         write_json(args.manifest, hashes)

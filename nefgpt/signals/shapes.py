@@ -12,6 +12,7 @@ from nefgpt.fields.spec import FieldSpec
 from nefgpt.signals.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.kind import Decoded
+from nefgpt.signals.settings import Extract
 from nefgpt.signals.surface import Surface, surface
 
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
@@ -116,7 +117,7 @@ def nearest(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarra
 def decode(
     spec: FieldSpec,
     field: np.ndarray,
-    settings: dict,
+    settings: Extract,
     seed: int,
     size: tuple[int, ...],
     source: Path | None = None,
@@ -125,12 +126,11 @@ def decode(
 
     Parameters
     ----------
-    settings : resolution, min_component, level of `surface`.
     size : (N_POINTS, 3).
     source : for the field of a real shape: its .npz, which says how to go back to the mesh's own
         units. Generated fields have no others than field coordinates.
     """
-    found = surface(spec, field, **settings)
+    found = surface(spec, field, **vars(settings))
     about = {"n_components": found.n_components, "n_faces": len(found.faces)}
     if not found.valid:
         return Decoded(None, about | {"watertight": False}, None)

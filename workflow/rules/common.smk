@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 REPO = Path(workflow.basedir).parent
@@ -15,14 +16,13 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from nefgpt.config import validate
-from nefgpt.inputs.listing import IMAGE_KINDS, MESHES_PER_PACK, list_shapes
+from nefgpt.inputs.listing import MESHES_PER_PACK, list_shapes
 from nefgpt.inputs.splits import template_shapes
 from nefgpt.base.errors import InputError
-from nefgpt.fields.spec import FieldSpec
 from nefgpt.signals.finished import is_finished, made_from
 from nefgpt.fitting.worth import worth_a_gpu
 from nefgpt.base.files import check_writable, clock_advice, remove_unfinished
-from nefgpt.generators.rows import FIELDS, QUANTISED, rows_of
+from nefgpt.generators.rows import FIELDS, QUANTISED
 from nefgpt.generators.rows import REAL as REAL_ROW
 from nefgpt.stages import VERSIONS
 
@@ -36,12 +36,13 @@ OWN_PYTHON = (
 shell.prefix(f"set -euo pipefail; {OWN_PYTHON}export PYTHONPATH={shlex.quote(str(REPO))}; ")
 
 try:
-    CONFIG = validate(dict(config))
+    CHECKED = validate(dict(config))
+    CONFIG = asdict(CHECKED)
     RESULTS = f"results/{CONFIG['name']}"
     # Else Snakemake ends with a traceback, or a job's last words find no place in its log.
     for folder in (".", RESULTS):
         check_writable(folder)
-    SHAPES = list_shapes(CONFIG["dataset"], Path(RESULTS), CONFIG["seed"])
+    SHAPES = list_shapes(CHECKED.dataset, Path(RESULTS), CONFIG["seed"])
     TEMPLATE_IDS = (
         [CONFIG["template"]["shape_id"]]
         if CONFIG["template"]["shape_id"]
@@ -64,7 +65,7 @@ def without(block, *keys):
 
 
 # The one place where rules differ by the kind of signal.
-KIND = "images" if CONFIG["dataset"]["kind"] in IMAGE_KINDS else "shapes"
+KIND = "images" if CHECKED.dataset.images else "shapes"
 SIGNALS = f"{RESULTS}/images" if KIND == "images" else f"{RESULTS}/sdf"
 DECODED = "images" if KIND == "images" else "meshes"
 REAL = REAL_ROW[KIND]
@@ -82,7 +83,7 @@ FITTED = [shape.shape_id for shape in SHAPES if shape.split in ("train", "val")]
 HERE_GPU = shutil.which("nvidia-smi") is not None
 PER_JOB = CONFIG["fit"]["fields_per_job"]
 # Without the keys that the others make idle: a change of those re-runs nothing.
-SDF = without(CONFIG["sdf"], "shapes_per_job", *["method"] * (CONFIG["sdf"]["backend"] == "libigl"))
+SDF = CHECKED.sdf.used()
 IDLE = (
     ("schedule", "averaging", "quality_resolution")
     if CONFIG["template"]["n_components"]
@@ -91,7 +92,7 @@ IDLE = (
 TEMPLATE = without(CONFIG["template"], "shape_id", *IDLE)
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
-ROWS = rows_of(CONFIG, KIND)
+ROWS = CHECKED.rows
 FIELD_SETS = ROWS[1:]
 
 
@@ -123,8 +124,7 @@ def gpu(wildcards):
 
 def gpu_to_fit(wildcards, settings, n_fields):
     """None for fits that are done sooner than a GPU has started, and need not wait for one."""
-    spec = FieldSpec.from_dict(CONFIG["field"])
-    return gpu(wildcards) * int(worth_a_gpu(spec, n_fields, settings))
+    return gpu(wildcards) * int(worth_a_gpu(CHECKED.field, n_fields, settings))
 
 
 def threads_for(transformer):
@@ -168,7 +168,7 @@ SDF_VERSIONS = ", ".join(map(version, MESH_VERSIONS))
 
 def cloud_of(shape_id):
     """What a shape's point cloud is made from."""
-    return made_from(BY_ID[shape_id].path, SDF, CONFIG["seed"], SDF_VERSIONS)
+    return made_from(BY_ID[shape_id].path, CHECKED.sdf, CONFIG["seed"], SDF_VERSIONS)
 
 
 @functools.cache

@@ -44,7 +44,7 @@ rule fit:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=lambda wildcards: gpu_to_fit(wildcards, CONFIG["fit"], 1),
+        gpu=lambda wildcards: gpu_to_fit(wildcards, CHECKED.fit, 1),
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
@@ -74,9 +74,7 @@ rule fit_pack:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=lambda wildcards: gpu_to_fit(
-            wildcards, CONFIG["fit"], len(pack_members(wildcards.pack))
-        ),
+        gpu=lambda wildcards: gpu_to_fit(wildcards, CHECKED.fit, len(pack_members(wildcards.pack))),
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:

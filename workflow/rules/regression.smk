@@ -15,7 +15,7 @@ rule fit_starts:
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=lambda wildcards: gpu_to_fit(wildcards, REGRESSION["fit"], len(REGRESSION_IDS)),
+        gpu=lambda wildcards: gpu_to_fit(wildcards, CHECKED.regression.fit, len(REGRESSION_IDS)),
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:

@@ -19,10 +19,8 @@ rule sample_gpt:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         options=lambda wildcards: options(
-            settings={
-                **CONFIG["sampling"]["settings"][wildcards.setting],
-                "batch_size": CONFIG["sampling"]["batch_size"],
-            },
+            settings=CONFIG["sampling"]["settings"][wildcards.setting],
+            batch_size=CONFIG["sampling"]["batch_size"],
             n_samples=N_SAMPLES,
             draws=CONFIG["evaluation"]["draws"],
             seed=CONFIG["seed"],

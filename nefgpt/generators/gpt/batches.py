@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
 from nefgpt.base.training import batch_rows
+from nefgpt.generators.settings import Gpt
 
 N_NEAR = 5
 
@@ -132,25 +133,23 @@ def prefix_of(labels: np.ndarray | None, n: int, n_codes: int) -> np.ndarray:
 
 
 def make_batch(
-    train: Sequences, settings: dict, n_codes: int, iteration: int, seed: int
+    train: Sequences, settings: Gpt, n_codes: int, iteration: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inputs [prefix, codes but the last] and target codes [effective batch, L], int64."""
-    size = settings["batch_size"] * settings["accumulate"]
+    size = settings.batch_size * settings.accumulate
     rng = np.random.default_rng(stable_seed(seed, "batch", iteration))
     chosen = batch_rows(len(train.codes), size, iteration, seed)
     targets = (
-        mix(train, chosen, settings["mix"], n_codes, rng)
-        if settings["mix"]
-        else train.codes[chosen]
+        mix(train, chosen, settings.mix, n_codes, rng) if settings.mix else train.codes[chosen]
     )
     inputs = targets[:, :-1].copy()
-    if settings["jitter"]:
-        moved = rng.random(inputs.shape) < settings["jitter"]
+    if settings.jitter:
+        moved = rng.random(inputs.shape) < settings.jitter
         step = rng.choice([-1, 1], inputs.shape)
         inputs = np.where(moved, np.clip(inputs + step, 0, n_codes - 1), inputs)
     labels = None if train.labels is None else train.labels[chosen]
-    if labels is not None and settings["class_dropout"]:
-        labels = np.where(rng.random(size) < settings["class_dropout"], -1, labels)
+    if labels is not None and settings.class_dropout:
+        labels = np.where(rng.random(size) < settings.class_dropout, -1, labels)
     return np.concatenate([prefix_of(labels, size, n_codes), inputs], axis=1), targets
 
 

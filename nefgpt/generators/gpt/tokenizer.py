@@ -25,6 +25,7 @@ from nefgpt.base.files import atomic_path, write_json
 from nefgpt.fitting.weights import check_template, read_fields
 from nefgpt.generators.gpt.codebook import fit_codes
 from nefgpt.generators.gpt.tokens import write_tokens
+from nefgpt.generators.settings import Tokens
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.kind import kind_of
 from nefgpt.stages import VERSIONS
@@ -82,16 +83,14 @@ class Tokenizer:
         return self.from_coefficients(self.codes[tokens])
 
 
-def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: dict) -> Tokenizer:
+def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: Tokens) -> Tokenizer:
     """Learn basis and codes from the train fields [n, W] only.
 
-    Parameters
-    ----------
-    settings : kind, n_codes, n_components (for "basis"; at most n - 1 and W are used).
+    Of the components at most n - 1 and W are used.
     """
     if not len(train):
         raise InputError("there is no field in the train split to learn a codebook from")
-    if settings["kind"] == "scalar":
+    if settings.kind == "scalar":
         n = train.shape[1]
         base = Tokenizer(
             "scalar", np.zeros(1), template, np.zeros(n, np.float32), None, np.ones(n, np.float32)
@@ -100,7 +99,7 @@ def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: dict) -> To
         differences = train - template
         mean = differences.mean(axis=0)
         _, spread, rows = np.linalg.svd(differences - mean, full_matrices=False)
-        k = min(settings["n_components"], len(train) - 1, len(rows))
+        k = min(settings.n_components, len(train) - 1, len(rows))
         if k < 1:
             raise InputError("tokens.kind: basis needs at least two train fields")
         rows, spread = rows[:k], spread[:k] / np.sqrt(len(train) - 1)
@@ -108,7 +107,7 @@ def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: dict) -> To
         rows *= np.sign(rows[np.arange(k), np.abs(rows).argmax(axis=1)])[:, None]
         scale = np.maximum(spread, 1e-12).astype(np.float32)
         base = Tokenizer("basis", np.zeros(1), template, mean, rows.astype(np.float32), scale)
-    codes = fit_codes(base.coefficients(train), settings["n_codes"])
+    codes = fit_codes(base.coefficients(train), settings.n_codes)
     return dataclasses.replace(base, codes=codes)
 
 
@@ -164,7 +163,7 @@ def tokenize(
     weights_path: Path,
     signal_dir: Path,
     out_dir: Path,
-    settings: dict,
+    settings: Tokens,
     resolution: int,
     template: Path | None = None,
 ) -> None:
@@ -220,7 +219,7 @@ def main() -> None:
     parser.add_argument("--template", type=Path, help="refuse fields of another template")
     parser.add_argument("--quality-resolution", type=int, default=96)
     args = parser.parse_args()
-    settings = cli.json_argument(args.settings)
+    settings = cli.settings_argument(Tokens, args.settings)
     tokenize(
         args.weights,
         args.signal_dir,

@@ -6,6 +6,7 @@ that a killed and resumed run is the run that was not killed.
 
 import argparse
 import csv
+import dataclasses
 import hashlib
 import io as stdio
 import json
@@ -36,6 +37,7 @@ from nefgpt.generators.gpt.batches import (
     smooth_targets,
 )
 from nefgpt.generators.gpt.model import GPT, GPTConfig, context_length
+from nefgpt.generators.settings import Gpt
 from nefgpt.stages import VERSIONS
 
 log = logging.getLogger(__name__)
@@ -84,7 +86,7 @@ def highest_as_good(best: np.ndarray) -> float:
 
 
 def gradients(
-    model: GPT, inputs: Tensor, targets: Tensor, smooth: Tensor | None, settings: dict, autocast
+    model: GPT, inputs: Tensor, targets: Tensor, smooth: Tensor | None, settings: Gpt, autocast
 ) -> tuple[float, float]:
     """Leave the clipped gradients of a batch in a model; its loss, and their norm before.
 
@@ -93,7 +95,7 @@ def gradients(
     inputs, targets : what `make_batch` made, on the model's device.
     smooth : what `smooth_targets` gave; None for one-hot targets.
     """
-    n, length = settings["accumulate"], targets.shape[1]
+    n, length = settings.accumulate, targets.shape[1]
     total = torch.zeros((), device=inputs.device)
     for part, target in zip(inputs.chunk(n), targets.chunk(n), strict=True):
         with autocast():
@@ -107,10 +109,10 @@ def gradients(
     return loss, norm
 
 
-def _optimiser(model: GPT, settings: dict) -> Adam:
+def _optimiser(model: GPT, settings: Gpt) -> Adam:
     decayed = [p for name, p in model.named_parameters() if p.dim() > 1 and "position" not in name]
     rest = [p for name, p in model.named_parameters() if p.dim() <= 1 or "position" in name]
-    return Adam([(decayed, settings["weight_decay"]), (rest, 0.0)], betas=(0.9, 0.95))
+    return Adam([(decayed, settings.weight_decay), (rest, 0.0)], betas=(0.9, 0.95))
 
 
 def _csv(rows: list[list]) -> str:
@@ -121,7 +123,7 @@ def _csv(rows: list[list]) -> str:
 
 @computing()
 def train(
-    tokens: Path, out_dir: Path, settings: dict, seed: int, resume_dir: Path | None = None
+    tokens: Path, out_dir: Path, settings: Gpt, seed: int, resume_dir: Path | None = None
 ) -> None:
     """Train a GPT and write model.safetensors, config.json and losses.csv.
 
@@ -144,16 +146,16 @@ def train(
     train_rows, val_rows, about = read_split(tokens)
     n_codes, length = about["n_codes"], about["sequence_length"]
     vocabulary = n_codes + 1 + about["n_classes"]
-    settings_text = json.dumps(settings, sort_keys=True)
+    settings_text = json.dumps(dataclasses.asdict(settings), sort_keys=True)
     identity = [settings_text, str(seed), sha256_of(tokens), str(VERSIONS["gpt"])]
     fingerprint = hashlib.sha256("\0".join(identity).encode()).hexdigest()
-    sizes = {key: settings[key] for key in ("embedding", "heads", "layers", "dropout")}
+    sizes = {key: getattr(settings, key) for key in ("embedding", "heads", "layers", "dropout")}
     n_prefix = 2 if about["n_classes"] else 1
     context = context_length(length, n_prefix)
     config = GPTConfig(vocab_size=vocabulary, context=context, **sizes)
     where = device()
-    bf16 = settings["precision"] == "bf16" or (
-        settings["precision"] == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
+    bf16 = settings.precision == "bf16" or (
+        settings.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
     )
 
     def autocast():
@@ -164,7 +166,7 @@ def train(
     model.order_codes(n_codes)
     model.to(where)
     optimiser = _optimiser(model, settings)
-    width, smooth = settings["label_smoothing_width"], None
+    width, smooth = settings.label_smoothing_width, None
     if width:  # one-hot rows would be the same loss at the price of a [n_codes, n_codes] table
         smooth = smooth_targets(n_codes, vocabulary, width).to(where)
     rows: list[list] = []
@@ -198,7 +200,7 @@ def train(
             )
 
     def evaluate(iteration: int, rate: float, speed: float) -> None:
-        batch = settings["batch_size"]
+        batch = settings.batch_size
         losses = validation_losses(model, val_rows, n_codes, batch, autocast)
         column = int(losses.mean(axis=0).argmin())
         plain, calibrated = float(losses[:, 0].mean()), losses[:, column]
@@ -215,8 +217,8 @@ def train(
 
     if not rows:
         evaluate(0, 0.0, 0.0)
-    total = settings["iterations"]
-    batch_tokens = settings["batch_size"] * settings["accumulate"] * length
+    total = settings.iterations
+    batch_tokens = settings.batch_size * settings.accumulate * length
     began, since = time.monotonic(), begin
     with tqdm(total=total, initial=begin, desc="gpt", unit="it", mininterval=1) as bar:
         for iteration in range(begin, total):
@@ -237,7 +239,7 @@ def train(
             running.append(loss_sum)
             bar.update()
             done = iteration + 1
-            if done % settings["eval_every"] == 0 or done == total:
+            if done % settings.eval_every == 0 or done == total:
                 now = time.monotonic()
                 evaluate(done, rate, (done - since) * batch_tokens / max(now - began, 1e-9))
                 began, since = time.monotonic(), done
@@ -256,7 +258,7 @@ def train(
             "n_codes": n_codes,
             "n_classes": about["n_classes"],
             "sequence_length": length,
-            "settings": settings,
+            "settings": dataclasses.asdict(settings),
             "seed": seed,
             **{name: value for name, value in best.items() if name not in ("losses", "weights")},
             "n_parameters": model.n_parameters(),
@@ -280,5 +282,5 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume-dir", type=Path, help="keep the state of an unfinished run here")
     args = parser.parse_args()
-    settings = cli.json_argument(args.settings)
+    settings = cli.settings_argument(Gpt, args.settings)
     train(args.tokens, args.out_dir, settings, args.seed, args.resume_dir)

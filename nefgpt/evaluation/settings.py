@@ -1,0 +1,36 @@
+"""How samples are compared: the blocks `evaluation`, `classifier` and `tuning`."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Len
+
+from nefgpt.base.settings import Count, settings
+
+
+@settings
+class Evaluation:
+    """Sizes and seeds of the evaluation."""
+
+    n_samples: Count | None = None
+    draws: Annotated[int, Ge(1), Le(1000)] = 1
+
+
+@settings
+class ClassifierTraining:
+    """Training of the classifier that says whether a sample shows its class."""
+
+    epochs: Count = 30
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Gt(0)] = 1e-3
+
+
+@settings
+class Tuning:
+    """A grid of sampling settings, compared on the val split."""
+
+    model: str
+    n_samples: Count
+    top_k: Annotated[tuple[Count | None, ...], Len(1)] = (None,)
+    top_p: Annotated[tuple[Annotated[float, Gt(0), Le(1)] | None, ...], Len(1)] = (None,)
+    temperature: Annotated[tuple[Annotated[float, Ge(0)], ...], Len(1)] = (1.0,)
+    guidance: Annotated[tuple[Annotated[float, Ge(0)] | None, ...], Len(1)] = (None,)

@@ -1,0 +1,58 @@
+"""Which inputs a run has: the configuration's block `dataset`."""
+
+import math
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from nefgpt.base.settings import Share, settings
+
+IMAGE_KINDS = ("digits", "mnist")
+
+
+@settings
+class Split:
+    """Shares of the three splits; they add up to one."""
+
+    train: Share = 0.6
+    val: Share = 0.1
+    test: Share = 0.3
+
+    def __post_init__(self) -> None:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise ValueError(f"train, val and test add up to {total:g} instead of 1")
+
+
+@settings
+class SplitFiles:
+    """Published split lists, one id a line."""
+
+    train: str
+    val: str
+    test: str
+
+
+@settings
+class Dataset:
+    """Where the meshes or images come from."""
+
+    kind: Literal["procedural", "shapenet", "folder", "digits", "mnist"] = "procedural"
+    root: str | None = None
+    synset: str | None = None
+    n_shapes: Annotated[int, Ge(1), Le(10**6)] | None = None
+    split: Split = Split()
+    split_files: SplitFiles | None = None
+    max_rejected_fraction: Share = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind == "procedural" and self.n_shapes is None:
+            raise ValueError("kind procedural needs n_shapes")
+        if self.kind not in ("procedural", "digits") and self.root is None:
+            what = "images" if self.kind == "mnist" else "meshes"
+            raise ValueError(f"kind {self.kind} needs root, the folder of the {what}")
+
+    @property
+    def images(self) -> bool:
+        """Whether the inputs are images; else they are meshes."""
+        return self.kind in IMAGE_KINDS
