@@ -24,11 +24,10 @@ def main() -> None:
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(overview())
         return
-    count = next((n for n in (2, 1) if " ".join(words[:n]) in STAGES), None)
-    if count is None:
-        sys.exit(f"error: nefgpt has no stage {words[0]!r}; nefgpt --help lists them")
-    name = " ".join(words[:count])
-    sys.argv = [f"nefgpt {name}", *words[count:]]  # argparse takes the program's name from here
+    name = words[0]
+    if name not in STAGES:
+        sys.exit(f"error: nefgpt has no stage {name!r}; nefgpt --help lists them")
+    sys.argv = [f"nefgpt {name}", *words[1:]]  # argparse takes the program's name from here
     cli.run(importlib.import_module(f"nefgpt.{STAGES[name].module}").main)
 
 

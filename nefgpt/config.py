@@ -18,7 +18,8 @@ from nefgpt.base.settings import Count, settings
 from nefgpt.evaluation.settings import ClassifierTraining, Evaluation, Tuning
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting.settings import Fit, Template
-from nefgpt.generators.rows import GAUSSIAN, RESERVED, rows_of
+from nefgpt.generators.kind import BOUNDS, KINDS, TRAINED
+from nefgpt.generators.rows import RESERVED, Row, rows_of
 from nefgpt.generators.settings import Gaussian, Gpt, Regression, Setting, Tokens
 from nefgpt.inputs.settings import Dataset
 from nefgpt.signals.settings import Extract, Sdf
@@ -67,9 +68,9 @@ class Config:
     regression: Regression | None = None
 
     def __post_init__(self) -> None:
-        taken = sorted(set(self.gpt) & set(RESERVED))
-        if taken:
-            raise ValueError(f"gpt.{taken[0]}: this name is a row of the ladder; choose another")
+        for kind in TRAINED:
+            for model in sorted(set(getattr(self, kind)) & set(RESERVED)):
+                raise ValueError(f"{kind}.{model}: a row of the table is called so")
         if self.tuning and self.tuning.model not in self.gpt:
             raise ValueError(f"tuning.model = {self.tuning.model!r}: there is no such entry in gpt")
         images = self.dataset.images
@@ -78,19 +79,28 @@ class Config:
             raise ValueError(f"dataset.kind {self.dataset.kind} needs field: {{{wanted}}}")
 
     @property
-    def models(self) -> list[tuple[str, str]]:
-        """Model and setting of every row that a transformer samples."""
-        return [(model, setting) for model in self.gpt for setting in self.sampling.settings]
-
-    @property
-    def sampled(self) -> list[tuple[str, str]]:
-        """Rows that a generator samples, as the figures show them: the Gaussian last."""
-        return [*self.models, GAUSSIAN]
-
-    @property
-    def rows(self) -> list[tuple[str, str]]:
+    def rows(self) -> list[Row]:
         """All rows of the table; see `nefgpt.generators.rows`."""
-        return rows_of("images" if self.dataset.images else "shapes", self.models)
+        models = [
+            Row(model, setting, kind)
+            for kind in TRAINED
+            for model in getattr(self, kind)
+            for setting in getattr(self.sampling, KINDS[kind].samplings)
+        ]
+        return rows_of("images" if self.dataset.images else "shapes", models)
+
+    @property
+    def sampled(self) -> list[Row]:
+        """Rows of samples, as the figures show them: those of trained models first."""
+        made = [row for row in self.rows if row.kind and row.kind not in BOUNDS]
+        return sorted(made, key=lambda row: row.kind not in TRAINED)
+
+    def sampling_of(self, row: Row) -> object | None:
+        """How a row's fields are made: its generator's `Sampling`, or None without settings."""
+        entry = KINDS[row.kind]
+        if entry.learns:
+            return getattr(self.sampling, entry.samplings)[row.setting]
+        return getattr(self, row.kind, None)
 
 
 _ADAPTER = TypeAdapter(Config)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_json, read_table, write_text
-from nefgpt.generators.kind import choose_train
+from nefgpt.generators.ladder import choose_train
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.kind import Kind, named
 

@@ -19,11 +19,8 @@ from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.decode import decode_all
 from nefgpt.evaluation.sets import set_metrics
 from nefgpt.evaluation.settings import Tuning
-from nefgpt.fitting.weights import Fields, read_fields
-from nefgpt.generators.gpt.model import GPT
-from nefgpt.generators.gpt.sampling import load_gpt
-from nefgpt.generators.gpt.tokenizer import Tokenizer, load_tokenizer
-from nefgpt.generators.sample import gpt_samples
+from nefgpt.fitting.weights import read_fields
+from nefgpt.generators.kind import Given, generator
 from nefgpt.generators.settings import Setting
 from nefgpt.signals.kind import kind_of
 from nefgpt.signals.settings import Extract
@@ -32,40 +29,38 @@ KEYS = ("top_k", "top_p", "temperature", "guidance")
 
 
 def tune(
-    gpt: tuple[GPT, dict],
-    tokenizer: Tokenizer,
-    source: Fields,
+    given: Given,
     reference: np.ndarray,
     settings: Tuning,
     extract: Extract,
     seed: int,
-    batch_size: int = 64,
     classifier: Path | None = None,
 ) -> pd.DataFrame:
     """One row per setting of the grid: `KEYS`, then its metrics.
 
     Parameters
     ----------
-    gpt : what `nefgpt.generators.gpt.sampling.load_gpt` read.
-    source : a table of the run's fields, for their layout.
+    given : the run's fields, codebook and GPT.
     reference : clouds [n, P, 3] or images [n, H, W] of the val split.
     classifier : of images with labels.
     """
+    source, module = given.fields, generator("gpt")
+    loaded = module.load(given)
     kind, n = kind_of(source.spec), min(settings.n_samples, len(reference))
     known = kind.distances(reference)
     grid = list(itertools.product(*(getattr(settings, key) for key in KEYS)))
     rows = []
     for values in tqdm(grid, desc="settings", unit="setting"):
         chosen = dict(zip(KEYS, values, strict=True))
-        tokens, labels = gpt_samples(*gpt, tokenizer, Setting(**chosen), n, seed, batch_size)
-        made = dataclasses.replace(
+        made = module.sample(loaded, given, Setting(**chosen), n, seed)
+        fields = dataclasses.replace(
             source,
             shape_ids=[f"sample-{i}" for i in range(n)],
             splits=["sample"] * n,
-            labels=labels,
-            weights=tokenizer.decode(tokens),
+            labels=made.labels,
+            weights=made.weights,
         )
-        clouds, about = decode_all(made, extract, seed, reference.shape[1:])
+        clouds, about = decode_all(fields, extract, seed, reference.shape[1:])
         found = set_metrics(clouds, reference, known, seed, kind.distances)[0]
         if classifier:
             table = pd.DataFrame(about).astype({"label": str})
@@ -88,15 +83,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="CSV, a row per setting")
     args = parser.parse_args()
+    fields = read_fields(args.weights)
     table = tune(
-        load_gpt(args.gpt),
-        load_tokenizer(args.codebook),
-        read_fields(args.weights),
+        Given(fields, args.codebook, model=args.gpt, batch_size=args.batch_size),
         read_clouds(args.reference),
         cli.settings_argument(Tuning, args.settings),
         cli.settings_argument(Extract, args.extract),
         args.seed,
-        args.batch_size,
         args.classifier,
     )
     write_text(args.out, table.to_csv(index=False))

@@ -4,8 +4,8 @@ import numpy as np
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
-from nefgpt.fitting.weights import Fields
-from nefgpt.generators.kind import classes_of
+from nefgpt.generators.kind import Given, Made, classes_of
+from nefgpt.generators.settings import Gaussian as Sampling
 
 
 def gaussian(train: np.ndarray, n: int, n_components: int, seed: int) -> np.ndarray:
@@ -23,19 +23,22 @@ def gaussian(train: np.ndarray, n: int, n_components: int, seed: int) -> np.ndar
     return (mean + draws @ rows[:k]).astype(np.float32)
 
 
-def gaussian_samples(
-    source: Fields, n: int, n_components: int, seed: int
-) -> tuple[np.ndarray, list[int | None]]:
-    """Fields [n, W] and their classes, each drawn from the Gaussian of its class."""
+def load(given: Given) -> None:
+    """Nothing is kept: the Gaussian is fitted where it is drawn from."""
+
+
+def sample(loaded: None, given: Given, setting: Sampling, n: int, seed: int) -> Made:
+    """Draw `n` fields, each from the Gaussian of its class where there are any."""
+    source, n_components = given.fields, setting.n_components
     train = source.of_split("train")
     known = np.array([source.labels[i] for i in train], object)
     n_classes = 0 if None in known or not len(known) else int(known.max()) + 1
     if not n_classes:
-        return gaussian(source.weights[train], n, n_components, seed), [None] * n
+        return Made(gaussian(source.weights[train], n, n_components, seed), [None] * n)
     labels = classes_of(n, n_classes)
     made = np.empty((n, source.weights.shape[1]), np.float32)
     for label in sorted(set(labels)):
         rows = [i for i in range(n) if labels[i] == label]
         fields = source.weights[train[known == label]]
         made[rows] = gaussian(fields, len(rows), n_components, stable_seed(seed, "class", label))
-    return made, labels
+    return Made(made, labels)

@@ -1,40 +1,132 @@
-"""What all makers of fields share: which are chosen, their classes, their table."""
+"""Generators: what each has to offer, and what the workflow has to know of it.
 
+A generator is a module with the names of `Generator`, loaded when it is asked for. Its row in
+`KINDS` is all that is known of it before that; `nefgpt.config` has the blocks of its settings.
+"""
+
+import importlib
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nefgpt.base.errors import InputError
-from nefgpt.base.seeds import stable_seed
-from nefgpt.fitting.weights import Fields, write_fields
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nefgpt.fitting.weights import Fields
 
 
-def choose_train(n_train: int, n: int, seed: int) -> np.ndarray:
-    """Which train rows stand in as samples: `n` distinct row numbers, ascending."""
-    if n > n_train:
-        raise InputError(
-            f"{n} samples are to be compared but the train split has {n_train} shapes: "
-            "lower evaluation.n_samples or dataset.split.test"
-        )
-    rng = np.random.default_rng(stable_seed(seed, "ladder"))
-    return np.sort(rng.choice(n_train, n, replace=False))
+class Entry(NamedTuple):
+    """One generator, as the workflow sees it.
+
+    Attributes
+    ----------
+    module : below `nefgpt.generators`.
+    setting : what its one row is called; None for a generator that is trained, which has a row
+        for each of its models and sampling settings.
+    learns : the table that its training reads, "weights" or "tokens"; None: nothing is trained.
+    samplings : the field of the configuration's `sampling` that has its sampling settings.
+    reads : what sampling reads besides weights and model, "codebook" or "tokens".
+    gpu : whether it computes on a GPU.
+    bound : whether its fields are those of train signals, a row of the ladder of bounds.
+    """
+
+    module: str
+    setting: str | None = None
+    learns: str | None = None
+    samplings: str | None = None
+    reads: tuple[str, ...] = ()
+    gpu: bool = False
+    bound: bool = False
+
+
+# In the order of the table's rows.
+KINDS = {
+    "train-fields": Entry("ladder", "all", bound=True),
+    "quantised-train-fields": Entry("ladder", "all", reads=("codebook", "tokens"), bound=True),
+    "gaussian": Entry("gaussian", "pca"),
+    "gpt": Entry(
+        "gpt.generator", learns="tokens", samplings="settings", reads=("codebook",), gpu=True
+    ),
+}
+TRAINED = tuple(kind for kind, entry in KINDS.items() if entry.learns)
+BOUNDS = tuple(kind for kind, entry in KINDS.items() if entry.bound)
+
+
+class Given(NamedTuple):
+    """What fields are made from; a path is None where a generator reads no such file.
+
+    Attributes
+    ----------
+    fields : the run's weights.parquet.
+    codebook, tokens : codebook.safetensors and tokens.parquet.
+    model : folder of the trained model.
+    batch_size : samples to make at a time.
+    """
+
+    fields: "Fields"
+    codebook: Path | None = None
+    tokens: Path | None = None
+    model: Path | None = None
+    batch_size: int = 64
+
+
+class Made(NamedTuple):
+    """Fields of one draw.
+
+    Attributes
+    ----------
+    weights : float32 [n, W].
+    labels : the class each was made for; None without classes.
+    ids : of train fields that stand in as samples; None for samples.
+    tokens : uint16 [n, L], the codes that they were decoded from; None without codes.
+    n_codes : of the codebook.
+    """
+
+    weights: "np.ndarray"
+    labels: list[int | None]
+    ids: list[str] | None = None
+    tokens: "np.ndarray | None" = None
+    n_codes: int = 0
+
+
+class Generator(Protocol):
+    """What a module has to offer to be a generator.
+
+    Attributes
+    ----------
+    Settings : dataclass of a model's settings, where it is trained.
+    Sampling : dataclass of a row's settings.
+    """
+
+    Settings: type
+    Sampling: type
+
+    def train(
+        self, table: Path, out_dir: Path, settings: object, seed: int, resume_dir: Path | None
+    ) -> None:
+        """Write model.safetensors, config.json and losses.csv of one model to its folder."""
+
+    def load(self, given: Given) -> object:
+        """What `sample` needs and all draws share."""
+
+    def sample(self, loaded: object, given: Given, setting: object, n: int, seed: int) -> Made:
+        """Make `n` fields; the same seed gives the same fields, and more of them the same first."""
+
+
+def generator(kind: str) -> Generator:
+    """The module of a generator.
+
+    Raises
+    ------
+    InputError
+        when there is none of this name.
+    """
+    if kind not in KINDS:
+        raise InputError(f"there is no generator {kind!r}, but {', '.join(KINDS)}")
+    return importlib.import_module(f"nefgpt.generators.{KINDS[kind].module}")
 
 
 def classes_of(n: int, n_classes: int) -> list[int | None]:
     """The class each of `n` samples is made for: all in turn; None without classes."""
     return [i % n_classes if n_classes else None for i in range(n)]
-
-
-def write_samples(
-    out_dir: Path,
-    source: Fields,
-    ids: list[str],
-    labels: list[int | None],
-    made: np.ndarray,
-) -> None:
-    """Write `fields.parquet` with the layout of `source`."""
-    rows = (
-        (name, "sample", label, field, {})
-        for name, label, field in zip(ids, labels, made, strict=True)
-    )
-    write_fields(out_dir / "fields.parquet", source.spec, source.template, rows)

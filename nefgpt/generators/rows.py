@@ -1,22 +1,38 @@
-"""The rows of a run's table: the ladder of bounds, then the generators.
+"""The rows of a run's table: real signals, the ladder of bounds, then the generators.
 
 The workflow asks for them whenever it builds its DAG, so imports stay light.
 """
 
-GAUSSIAN = ("gaussian", "pca")
-FIELDS, QUANTISED = "train-fields", "quantised-train-fields"
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from nefgpt.generators.kind import KINDS
+
 REAL = {"shapes": "train-meshes", "images": "train-images"}
 # Names that no model can have.
-RESERVED = (*REAL.values(), FIELDS, QUANTISED, GAUSSIAN[0])
+RESERVED = (*REAL.values(), *(kind for kind, entry in KINDS.items() if not entry.learns))
 
 
-def rows_of(kind: str, models: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Method and setting of every row, in the table's order; all but the first are of fields.
+class Row(NamedTuple):
+    """One row: its method and setting, which name its folder, and what makes its fields.
+
+    Attributes
+    ----------
+    kind : of `nefgpt.generators.kind.KINDS`; None for the real signals, which have no fields.
+    """
+
+    method: str
+    setting: str
+    kind: str | None
+
+
+def rows_of(signals: str, models: Iterable[Row]) -> list[Row]:
+    """All rows, in the table's order.
 
     Parameters
     ----------
-    kind : of the signals, "shapes" or "images".
-    models : model and setting of every row that a transformer has sampled.
+    signals : their kind, "shapes" or "images".
+    models : rows of the models that are trained.
     """
-    ladder = [(row, "all") for row in (REAL[kind], FIELDS, QUANTISED)]
-    return [*ladder, GAUSSIAN, *models]
+    fixed = [Row(kind, entry.setting, kind) for kind, entry in KINDS.items() if not entry.learns]
+    return [Row(REAL[signals], "all", None), *fixed, *models]

@@ -16,6 +16,7 @@ from nefgpt.config import Config, validate
 from nefgpt.evaluation import tables
 from nefgpt.evaluation.columns import COLUMNS
 from nefgpt.fitting.weights import read_fields
+from nefgpt.generators.kind import TRAINED
 from nefgpt.report import figures, page, present_images, sheets
 
 GALLERY_SIZE = 16
@@ -147,7 +148,7 @@ def figure_spec(results: str | Path) -> dict:
     sources = _sources(results)
     return common | {
         "extent": config.sdf.extent,
-        "galleries": [_gallery(results, *row, sources) for row in config.sampled],
+        "galleries": [_gallery(results, *row[:2], sources) for row in config.sampled],
         "ladder": _ladder(results, sources),
     }
 
@@ -158,7 +159,8 @@ def make_figures(results: str | Path) -> None:
     config = _config(results)
     figures.make_all(figure_spec(results), out_dir)
     if config.dataset.images:
-        present_images.make_figures(results, config.rows, config.sampled, out_dir)
+        rows, sampled = ([row[:2] for row in some] for some in (config.rows, config.sampled))
+        present_images.make_figures(results, rows, sampled, out_dir)
     if config.tuning:
         figures.save(sheets.tuning(_tuning(results)), out_dir, "tuning")
     if config.regression:
@@ -256,7 +258,8 @@ def best_setting(results: str | Path, config: Config) -> tuple[str, str]:
     values = pd.to_numeric(metrics["value"], errors="coerce")
     values = values.groupby([metrics["method"], metrics["setting"]])
     means = values.mean().dropna().to_dict()
-    return min(config.models, key=lambda row: column.worse(means[row]) if row in means else np.inf)
+    models = [row[:2] for row in config.rows if row.kind in TRAINED]
+    return min(models, key=lambda row: column.worse(means[row]) if row in means else np.inf)
 
 
 def _viewer(results: Path, config: Config) -> list[dict]:
@@ -290,12 +293,12 @@ def _captions(results: Path, config: Config) -> list[tuple[str, str]]:
         ),
     ]
     if images:
-        captions += present_images.captions(config.sampled)
+        captions += present_images.captions([row[:2] for row in config.sampled])
     else:
         captions.append(
             ("ladder.png", "Training shapes as input mesh, as field and as quantised field.")
         )
-    for row, setting in [] if images else config.sampled:
+    for row, setting, _ in [] if images else config.sampled:
         samples = samples_of(results, row, setting)
         shown = min(GALLERY_SIZE, len(samples))
         captions.append(

@@ -8,10 +8,10 @@ import pandas as pd
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json, read_table
 from nefgpt.evaluation.clouds import read_clouds
-from nefgpt.generators.rows import FIELDS, QUANTISED
+from nefgpt.generators.kind import BOUNDS
 from nefgpt.report import figures, sheets
 
-LADDER_ROWS = FIELDS, QUANTISED
+LADDER_ROWS = BOUNDS
 LADDER_SIZE = 16
 
 

@@ -35,7 +35,7 @@ def test_the_way_to_the_samples_comes_first(run):
     first, last = started.index, lambda rule: len(started) - 1 - started[::-1].index(rule)
     assert last("sdf") < first("shapes") < first("template") < first("fit")
     assert last("fit") < first("clouds"), "needed by the tables, and before samples are extracted"
-    assert first("train_gpt") < first("score")
+    assert first("train") < first("score")
 
 
 def test_one_selection_per_finished_job(run):

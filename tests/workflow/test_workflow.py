@@ -73,9 +73,9 @@ def test_fields_of_real_shapes_are_in_mesh_units(run):
 DRAWN = {"config", "figures", "report"}
 PRESENT = DRAWN | {"tables"}
 SCORED = {"extract", "score"} | PRESENT
-GENERATED = {"sample_gpt"} | SCORED
-SAMPLES = GENERATED | {"sample_train", "sample_gaussian"}
-TOKENS = GENERATED | {"tokens", "train_gpt", "sample_train"}
+GENERATED = {"sample"} | SCORED
+SAMPLES = GENERATED | {"sample_untrained"}
+TOKENS = SAMPLES | {"tokens", "train"}
 FITTED = TOKENS | SAMPLES | {"fit", "weights"}
 FIELDS = FITTED | {"template"}
 REAL = {"clouds", "choose_real", "reference_distances"}
@@ -129,7 +129,7 @@ STALE = {
     "tokens.n_codes": (16, TOKENS),
     "tokens.n_components": (3, TOKENS),
     **{
-        f"gpt.tiny.{key}": (value, GENERATED | {"train_gpt"})
+        f"gpt.tiny.{key}": (value, GENERATED | {"train"})
         for key, value in {
             "embedding": 32,
             "heads": 4,
@@ -155,7 +155,7 @@ STALE = {
     "sampling.settings.k3-t1.temperature": (0.7, GENERATED),
     "sampling.settings.k3-t1.guidance": (2.0, GENERATED),
     "sampling.batch_size": (5, GENERATED),
-    "gaussian.n_components": (2, {"sample_gaussian"} | SCORED),
+    "gaussian.n_components": (2, {"sample_untrained"} | SCORED),
     "extract.resolution": (25, SCORED),
     "extract.level": (0.001, SCORED),
     "extract.min_component": (0.5, SCORED),
@@ -224,7 +224,7 @@ CHANGED_CODE = {
     "fit": FITTED,
     "weights": FITTED - {"fit"},
     "tokens": TOKENS,
-    "gpt": GENERATED | {"train_gpt"},
+    "gpt": GENERATED | {"train"},
     "sample": SAMPLES,
     "extract": SCORED,
     "evaluate": REAL | SCORED - {"extract"},
@@ -249,7 +249,7 @@ def test_changed_code_reruns_exactly(stage, run):
 
 
 def test_how_many_run_again(run):
-    one = {"sample_gpt": 1, "extract": 1, "score": 1, "report": 1}
+    one = {"sample": 1, "extract": 1, "score": 1, "report": 1}
     assert one.items() <= stale(run, changed("sampling.settings.k3-t1.temperature", 0.7)).items()
     all_rows = {"extract": 4, "score": 4}
     assert all_rows.items() <= stale(run, changed("extract.resolution", 25)).items()
@@ -266,7 +266,7 @@ def test_nothing_to_do(run):
 
 
 def test_threads_and_resources_rerun_nothing(run):
-    words = ["--set-threads", "train_gpt=1", "--set-resources", "sdf:mem_mb=999", "fit:runtime=9"]
+    words = ["--set-threads", "train=1", "--set-resources", "sdf:mem_mb=999", "fit:runtime=9"]
     assert stale(run, TINY, *words, "--") == {}
 
 
@@ -274,7 +274,7 @@ def test_new_setting_samples_only_itself(run):
     config = copy.deepcopy(TINY)
     config["sampling"]["settings"]["greedy"] = {"temperature": 0.0}
     found = stale(run, config)
-    assert {"sample_gpt": 1, "extract": 1, "score": 1}.items() <= found.items()
+    assert {"sample": 1, "extract": 1, "score": 1}.items() <= found.items()
     assert set(found) == GENERATED
 
 
@@ -364,8 +364,8 @@ def test_only_long_fits_wait_for_the_gpu(steps, tmp_path):
     assert asked == {
         "template": "1",
         "fit": str(int(steps > 5)),
-        "train_gpt": "1",
-        "sample_gpt": "1",
+        "train": "1",
+        "sample": "1",
     }
 
 

@@ -22,7 +22,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.signals.finished import is_finished, made_from
 from nefgpt.fitting.worth import worth_a_gpu
 from nefgpt.base.files import check_writable, clock_advice, remove_unfinished
-from nefgpt.generators.rows import FIELDS, QUANTISED
+from nefgpt.generators.kind import BOUNDS, KINDS, TRAINED
 from nefgpt.generators.rows import REAL as REAL_ROW
 from nefgpt.stages import VERSIONS
 
@@ -92,11 +92,14 @@ IDLE = (
 TEMPLATE = without(CONFIG["template"], "shape_id", *IDLE)
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
-ROWS = CHECKED.rows
+ROWS = [row[:2] for row in CHECKED.rows]
 FIELD_SETS = ROWS[1:]
+MADE_BY = {row[:2]: row for row in CHECKED.rows}
+MODELS = sorted({row.method for row in CHECKED.rows if row.kind in TRAINED})
 
 
 wildcard_constraints:
+    kind="|".join(TRAINED),
     shape_id="[A-Za-z0-9._-]+",
     pack="[0-9]+",
     model="[A-Za-z0-9._-]+",
@@ -125,6 +128,23 @@ def gpu(wildcards):
 def gpu_to_fit(wildcards, settings, n_fields):
     """None for fits that are done sooner than a GPU has started, and need not wait for one."""
     return gpu(wildcards) * int(worth_a_gpu(CHECKED.field, n_fields, settings))
+
+
+def made_by(wildcards):
+    """What the workflow knows of the generator of a row's fields."""
+    return KINDS[MADE_BY[wildcards.model, wildcards.setting].kind]
+
+
+def sampling_of(wildcards):
+    """The settings that a row's fields are made with."""
+    settings = CHECKED.sampling_of(MADE_BY[wildcards.model, wildcards.setting])
+    return asdict(settings) if settings else None
+
+
+def trained(wildcards):
+    """Folder of a row's trained model; None where nothing is trained."""
+    row = MADE_BY[wildcards.model, wildcards.setting]
+    return f"{RESULTS}/{row.kind}/{row.method}" if KINDS[row.kind].learns else None
 
 
 def threads_for(transformer):

@@ -1,92 +1,90 @@
-rule sample_gpt:
+# The tables that generators learn, and what else those that are sampled read.
+TABLES = {
+    "weights": rules.weights.output[0],
+    "tokens": rules.tokens.output.tokens,
+    "codebook": rules.tokens.output.codebook,
+}
+
+
+rule train:
+    input:
+        lambda wildcards: TABLES[KINDS[wildcards.kind].learns],
+    output:
+        model=f"{RESULTS}/{{kind}}/{{model}}/model.safetensors",
+        config=f"{RESULTS}/{{kind}}/{{model}}/config.json",
+        losses=f"{RESULTS}/{{kind}}/{{model}}/losses.csv",
+    log:
+        f"{RESULTS}/logs/train/{{kind}}/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{kind}}/{{model}}.tsv"
+    priority: 5
+    conda:
+        "../envs/core.yaml"
+    threads: lambda wildcards: threads_for(CONFIG[wildcards.kind][wildcards.model])
+    resources:
+        gpu=lambda wildcards: gpu(wildcards) * KINDS[wildcards.kind].gpu,
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+    params:
+        options=lambda wildcards: options(
+            settings=CONFIG[wildcards.kind][wildcards.model],
+            seed=CONFIG["seed"],
+            out_dir=f"{RESULTS}/{wildcards.kind}/{wildcards.model}",
+            # Not an output: Snakemake deletes those before a job starts, and a killed job resumes.
+            resume_dir=f"{RESULTS}/{wildcards.kind}/{wildcards.model}.resume",
+        ),
+        version=lambda wildcards: version(wildcards.kind),
+    shell:
+        "python -m nefgpt train {wildcards.kind} --table {input} {params.options} > {log} 2>&1"
+
+
+# Writes tokens.parquet as well where there are tokens.
+rule sample:
     input:
         weights=rules.weights.output,
-        codebook=rules.tokens.output.codebook,
-        model=rules.train_gpt.output,
+        more=lambda wildcards: [TABLES[name] for name in made_by(wildcards).reads],
+        model=lambda wildcards: (
+            f"{trained(wildcards)}/model.safetensors" if trained(wildcards) else []
+        ),
     output:
         fields=f"{RESULTS}/samples/{{model}}/{{setting}}/fields.parquet",
-        tokens=f"{RESULTS}/samples/{{model}}/{{setting}}/tokens.parquet",
     log:
-        f"{RESULTS}/logs/sample_gpt/{{model}}/{{setting}}.log",
+        f"{RESULTS}/logs/sample/{{model}}/{{setting}}.log",
     wildcard_constraints:
-        model="|".join(map(re.escape, CONFIG["gpt"])),
+        model="|".join(map(re.escape, MODELS)),
     priority: 5
     conda:
         "../envs/core.yaml"
     resources:
-        gpu=gpu,
+        gpu=lambda wildcards: gpu(wildcards) * made_by(wildcards).gpu,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
+        kind=lambda wildcards: MADE_BY[wildcards.model, wildcards.setting].kind,
         options=lambda wildcards: options(
-            settings=CONFIG["sampling"]["settings"][wildcards.setting],
-            batch_size=CONFIG["sampling"]["batch_size"],
+            settings=sampling_of(wildcards),
+            batch_size=CONFIG["sampling"]["batch_size"] if trained(wildcards) else None,
             n_samples=N_SAMPLES,
             draws=CONFIG["evaluation"]["draws"],
             seed=CONFIG["seed"],
-            gpt=f"{RESULTS}/gpt/{wildcards.model}",
+            model=trained(wildcards),
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
+            **{name: TABLES[name] for name in made_by(wildcards).reads},
         ),
         version=version("sample"),
     shell:
-        "python -m nefgpt sample gpt --weights {input.weights} --codebook {input.codebook}"
+        "python -m nefgpt sample {params.kind} --weights {input.weights}"
         " {params.options} > {log} 2>&1"
 
 
-rule sample_gaussian:
-    input:
-        weights=rules.weights.output,
-    output:
-        fields=f"{RESULTS}/samples/gaussian/pca/fields.parquet",
-    log:
-        f"{RESULTS}/logs/sample_gaussian.log",
-    priority: 1
-    conda:
-        "../envs/core.yaml"
-    params:
-        options=options(
-            settings=CONFIG["gaussian"],
-            n_samples=N_SAMPLES,
-            draws=CONFIG["evaluation"]["draws"],
-            seed=CONFIG["seed"],
-            out_dir=f"{RESULTS}/samples/gaussian/pca",
-        ),
-        version=version("sample"),
-    shell:
-        "python -m nefgpt sample gaussian --weights {input.weights} {params.options} > {log} 2>&1"
-
-
-rule sample_train:
-    input:
-        weights=rules.weights.output,
-        codebook=lambda wildcards: (
-            rules.tokens.output.codebook if wildcards.row.startswith("quantised") else []
-        ),
-        tokens=lambda wildcards: (
-            rules.tokens.output.tokens if wildcards.row.startswith("quantised") else []
-        ),
-    output:
-        fields=f"{RESULTS}/samples/{{row}}/all/fields.parquet",
-    log:
-        f"{RESULTS}/logs/sample_train/{{row}}.log",
+# The ladder of bounds and what needs no training: on a cluster they wait for no GPU.
+use rule sample as sample_untrained with:
     wildcard_constraints:
-        row="(quantised-)?train-fields",
+        model=f"(?!({REAL}|{'|'.join(map(re.escape, MODELS))})/).+",
     priority: 1
-    conda:
-        "../envs/core.yaml"
-    params:
-        options=lambda wildcards: options(
-            n_samples=N_SAMPLES,
-            draws=CONFIG["evaluation"]["draws"],
-            seed=CONFIG["seed"],
-            out_dir=f"{RESULTS}/samples/{wildcards.row}/all",
-            codebook=f"{RESULTS}/codebook.safetensors" if wildcards.row == QUANTISED else None,
-            tokens=f"{RESULTS}/tokens.parquet" if wildcards.row == QUANTISED else None,
-        ),
-        version=version("sample"),
-    shell:
-        "python -m nefgpt sample {wildcards.row} --weights {input.weights}"
-        " {params.options} > {log} 2>&1"
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
 
 
 rule extract:
@@ -115,7 +113,7 @@ rule extract:
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
             reference=f"{RESULTS}/clouds/test.npy" if KIND == "images" else None,
             # Fields of real shapes go back to their mesh's own units.
-            signal_dir=SIGNALS if wildcards.model in (FIELDS, QUANTISED) else None,
+            signal_dir=SIGNALS if wildcards.model in BOUNDS else None,
         ),
         version=version("extract"),
     shell:

@@ -4,7 +4,6 @@ Which rows, dropout masks and jitter an iteration sees follows from seed and ite
 that a killed and resumed run is the run that was not killed.
 """
 
-import argparse
 import csv
 import dataclasses
 import hashlib
@@ -22,7 +21,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from nefgpt.base import cli
 from nefgpt.base.adam import Adam
 from nefgpt.base.device import computing, device
 from nefgpt.base.errors import InputError
@@ -271,16 +269,3 @@ def train(
             half.unlink()
         if resume_dir.is_dir() and not any(resume_dir.iterdir()):
             resume_dir.rmdir()
-
-
-def main() -> None:
-    """Command line of the training."""
-    parser = argparse.ArgumentParser(description="Train a GPT on tokens.parquet.")
-    parser.add_argument("--tokens", type=Path, required=True)
-    parser.add_argument("--out-dir", type=Path, required=True)
-    parser.add_argument("--settings", required=True, help="one gpt entry, JSON or @file")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume-dir", type=Path, help="keep the state of an unfinished run here")
-    args = parser.parse_args()
-    settings = cli.settings_argument(Gpt, args.settings)
-    train(args.tokens, args.out_dir, settings, args.seed, args.resume_dir)
