@@ -35,22 +35,3 @@ class Column:
         if self.best == "high":
             return -np.asarray(values)
         return np.asarray(values) if self.best == "low" else np.abs(np.asarray(values) - self.best)
-
-
-COLUMNS = {
-    column.name: column
-    for column in (
-        Column("MMD x100", "MMD ×10²", 2, "low"),
-        Column("COV %", "COV %", best="high"),
-        Column("1-NNA %", "1-NNA %", best=50.0),
-        Column("FPD", "FPD", best="low"),
-        Column("valid %", "valid %", best="high"),
-        Column("watertight %", "watertight %", best="high"),
-        Column("copies %", "copies %", best="low"),
-        Column("novelty", "novelty", 2),
-        Column("accuracy %", "accuracy %", best="high"),
-        Column("cross-entropy", "cross-entropy", 2, "low"),
-        Column("parts", "parts"),
-    )
-}
-HEADINGS = {name: column.heading for name, column in COLUMNS.items()}

@@ -14,55 +14,51 @@ import numpy as np
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_table, write_text
 from nefgpt.evaluation.clouds import read_clouds
-from nefgpt.evaluation.sets import reference_distances, score
+from nefgpt.evaluation.metric import METRICS, Known, Samples
 from nefgpt.signals.kind import Kind, named
 
 if TYPE_CHECKING:
     import pandas as pd
 
+NEIGHBOURS = 3  # nearest training signals kept of every sample
+
 
 def score_draws(
     generated: np.ndarray,
     table: "pd.DataFrame",
-    reference: np.ndarray,
     train: np.ndarray,
-    known: dict[str, np.ndarray],
+    known: Known,
     kind: Kind,
     seeds: range,
-    classifier: Path | None = None,
 ) -> tuple["pd.DataFrame", dict[str, np.ndarray]]:
-    """Score sets of samples of one method, drawn by consecutive seeds.
+    """Measure sets of samples of one row, drawn by consecutive seeds.
 
     Parameters
     ----------
-    generated : what is compared of all draws, one after the other.
+    generated : float32 [n, ...], what is compared of all draws, one after the other.
     table : what is known of each, as `samples.csv` says it.
-    reference, train, known : as for `nefgpt.evaluation.sets.score`.
-    classifier : of images with labels.
+    train : clouds or images of the train split.
 
     Returns
     -------
-    frame of `metric`, `value`, `seed`, `n_generated`, `n_reference`, and each sample's
-    `valid`, `nearest` and `distance`.
+    frame
+        `metric`, `value`, `seed`, `n_generated`, `n_reference`.
+    dict
+        `valid` bool, `nearest` row numbers in `train`, nearest first, [n, up to 3] (-1: none) and
+        `distance` of the first, one per sample.
     """
     import pandas as pd
 
     rows, parts = [], []
     for seed, places in zip(seeds, np.split(np.arange(len(generated)), len(seeds)), strict=True):
-        some = table.iloc[places]
-        values, found, n = score(
-            generated[places], reference, train, known, seed, kind.distances, kind.nearest
-        )
-        parts.append(found)
-        if "watertight" in some:
-            values["watertight %"] = 100 * float((some["watertight"].str.lower() == "true").mean())
-            values["parts"] = float(pd.to_numeric(some["n_components"]).median())
-        if classifier:
-            from nefgpt.evaluation.classifier import class_scores  # loads PyTorch
-
-            values |= class_scores(generated[places], some, classifier)[0]
+        nearest, apart = kind.nearest(generated[places], train, min(NEIGHBOURS, len(train)))
+        draw = Samples(generated[places], table.iloc[places], kind, seed, apart[:, 0])
+        n = min(len(places), len(known.reference))
         about = {"seed": seed, "n_generated": n, "n_reference": n}
-        rows += [{"metric": name, "value": value} | about for name, value in values.items()]
+        for metric in METRICS:
+            found = metric.measure(draw, known)
+            rows += [{"metric": name, "value": value} | about for name, value in found.items()]
+        parts.append({"valid": draw.valid, "nearest": nearest, "distance": apart[:, 0]})
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return pd.DataFrame(rows), found
 
@@ -84,13 +80,40 @@ def nearest_table(ids: list[str], found: dict[str, np.ndarray]) -> "pd.DataFrame
     return pd.DataFrame(nearest)
 
 
-def read_reference(path: Path) -> dict[str, np.ndarray]:
-    """What `reference` wrote; raise InputError naming the file when it cannot be read."""
+def reference_distances(
+    reference: np.ndarray, train: np.ndarray, kind: Kind
+) -> dict[str, np.ndarray]:
+    """What every row's score needs.
+
+    Returns
+    -------
+    dict
+        `rr` [n, n] among references, `nearest_train` [n] of each to its nearest training signal,
+        and `n_train`.
+    """
+    found = kind.nearest(reference, train, 1)[1][:, 0]
+    among = kind.distances(reference)
+    return {"rr": among, "nearest_train": found, "n_train": np.array(len(train))}
+
+
+def read_known(
+    path: Path, reference: np.ndarray, n_train: int, classifier: Path | None = None
+) -> Known:
+    """What `reference_distances` found, from its file.
+
+    Raises
+    ------
+    InputError
+        naming the file, when it cannot be read or is of other signals.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in ("rr", "nearest_train", "n_train")}
+            among, nearest, counted = (stored[k] for k in ("rr", "nearest_train", "n_train"))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {path}: {error}; delete it") from error
+    if len(among) != len(reference) or counted != n_train:
+        raise InputError(f"{path} has the distances of other signals; delete it and run again")
+    return Known(reference, among, nearest, classifier)
 
 
 def main() -> None:
@@ -117,12 +140,13 @@ def main() -> None:
     args = parser.parse_args()
     reference, train, kind = read_clouds(args.reference), read_clouds(args.train), named(args.kind)
     if args.command == "reference":
-        found = reference_distances(reference, train, kind.distances, kind.nearest)
+        found = reference_distances(reference, train, kind)
         with atomic_path(args.out) as temporary:
             np.savez(temporary, **found)
         return
     ids = read_table(args.train.with_suffix(".csv"), ["shape_id"])["shape_id"].tolist()
-    known, generated = read_reference(args.distances), read_clouds(args.clouds)
+    known = read_known(args.distances, reference, len(train), args.classifier)
+    generated = read_clouds(args.clouds)
     table = read_table(args.samples, ["shape_id", "label", "valid"])
     if args.draws < 1 or len(generated) % args.draws or len(table) != len(generated):
         raise InputError(
@@ -130,8 +154,7 @@ def main() -> None:
             f"not {args.draws} draws of one size; delete both and run again"
         )
     seeds = range(args.seed, args.seed + args.draws)
-    more = kind, seeds, args.classifier
-    metrics, found = score_draws(generated, table, reference, train, known, *more)
+    metrics, found = score_draws(generated, table, train, known, kind, seeds)
     metrics.insert(0, "method", args.method)
     metrics.insert(1, "setting", args.setting)
     write_text(args.out, metrics.to_csv(index=False))

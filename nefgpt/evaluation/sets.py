@@ -4,15 +4,23 @@ MMD and COV after Achlioptas et al. (2018), 1-NNA after Yang et al. (PointFlow, 
 DESIGN.md section 3 defines them.
 """
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
-from nefgpt.signals.chamfer import chamfer_matrix, nearest_clouds
+from nefgpt.evaluation.columns import Column
 
-NEIGHBOURS = 3  # nearest training signals kept of every sample
+if TYPE_CHECKING:
+    from nefgpt.evaluation.metric import Known, Samples
+
+COLUMNS = (
+    Column("MMD x100", "MMD ×10²", 2, "low"),
+    Column("COV %", "COV %", best="high"),
+    Column("1-NNA %", "1-NNA %", best=50.0),
+    Column("valid %", "valid %", best="high"),
+)
 
 
 def mmd(generated_to_reference: np.ndarray) -> float:
@@ -53,94 +61,20 @@ def one_nna(gg: np.ndarray, gr: np.ndarray, rr: np.ndarray) -> float:
     return float(100 * score.mean())
 
 
-def set_metrics(
-    generated: np.ndarray,
-    reference: np.ndarray,
-    among_references: np.ndarray,
-    seed: int,
-    distances: Callable[..., np.ndarray] = chamfer_matrix,
-) -> tuple[dict[str, float], int]:
-    """MMD, COV, 1-NNA and the share of valid samples; how many samples and references they used.
+def measure(samples: "Samples", known: "Known") -> dict[str, float]:
+    """MMD, COV, 1-NNA, and the share of valid samples.
 
-    Parameters
-    ----------
-    generated, reference : float32 [n, P, 3] normalised clouds or [n, H, W] images; NaN rows of
-        `generated` are samples without a signal. The larger set is cut down to the size of the
-        smaller one by the seed.
-    among_references : distances [n, n] within `reference`.
-    distances : all pairs of distances between two stacks, or within one.
+    The larger of the two sets is cut down to the size of the smaller one by the draw's seed.
     """
-    valid = np.isfinite(generated).all(axis=(1, 2))
-    n = min(len(generated), len(reference))
-    rng = np.random.default_rng(stable_seed(seed, "evaluation"))
-    chosen = np.sort(rng.choice(len(reference), n, replace=False))
-    samples = generated[np.sort(rng.choice(len(generated), n, replace=False))]
-    gr = distances(samples, reference[chosen])
-    values = {
+    distances, valid = samples.kind.distances, samples.valid
+    n = min(len(samples.compared), len(known.reference))
+    rng = np.random.default_rng(stable_seed(samples.seed, "evaluation"))
+    chosen = np.sort(rng.choice(len(known.reference), n, replace=False))
+    some = samples.compared[np.sort(rng.choice(len(samples.compared), n, replace=False))]
+    gr = distances(some, known.reference[chosen])
+    return {
         "MMD x100": 100 * mmd(gr) if valid.any() else float("nan"),
         "COV %": coverage(gr),
-        "1-NNA %": one_nna(distances(samples), gr, among_references[np.ix_(chosen, chosen)]),
+        "1-NNA %": one_nna(distances(some), gr, known.among[np.ix_(chosen, chosen)]),
         "valid %": 100 * float(valid.mean()),
     }
-    return values, n
-
-
-def score(
-    generated: np.ndarray,
-    reference: np.ndarray,
-    train: np.ndarray,
-    known: dict[str, np.ndarray],
-    seed: int,
-    distances: Callable[..., np.ndarray] = chamfer_matrix,
-    nearest: Callable[..., tuple[np.ndarray, np.ndarray]] = nearest_clouds,
-) -> tuple[dict[str, float], dict[str, np.ndarray], int]:
-    """All set metrics of one method, and each sample's nearest training signals.
-
-    Parameters
-    ----------
-    generated, reference, seed, distances : as for `set_metrics`.
-    train : clouds or images of the train split.
-    known : `reference_distances` of the same reference and train clouds.
-    nearest : the nearest of a second stack to each of the first; see `nearest_clouds`.
-
-    Returns
-    -------
-    dict
-        Metric name to value.
-    dict
-        `valid` bool, `nearest` row numbers in `train`, nearest first, [n, up to 3] (-1: none) and
-        `distance` of the first, one per sample.
-    int
-        How many samples, and how many references, the set metrics compared.
-    """
-    if len(known["rr"]) != len(reference) or known["n_train"] != len(train):
-        raise InputError("the reference distances are of other clouds; delete them and run again")
-    values, n = set_metrics(generated, reference, known["rr"], seed, distances)
-    rows, found = nearest(generated, train, min(NEIGHBOURS, len(train)))
-    distance = found[:, 0]
-    # Nearer to a training shape than any unseen real shape is.
-    values["copies %"] = 100 * float((distance < known["nearest_train"].min()).mean())
-    valid = np.isfinite(generated).all(axis=(1, 2))
-    # How far samples are from the training set: 1 is as far as unseen real shapes.
-    unseen = float(np.median(known["nearest_train"]))
-    seen = float(np.median(distance[valid])) if valid.any() else float("nan")
-    values["novelty"] = seen / unseen if unseen else float("nan")
-    return values, {"valid": valid, "nearest": rows, "distance": distance}, n
-
-
-def reference_distances(
-    reference: np.ndarray,
-    train: np.ndarray,
-    distances: Callable[..., np.ndarray] = chamfer_matrix,
-    nearest: Callable[..., tuple[np.ndarray, np.ndarray]] = nearest_clouds,
-) -> dict[str, np.ndarray]:
-    """What every method's score needs.
-
-    Returns
-    -------
-    dict
-        `rr` [n, n] among references, `nearest_train` [n] of each to its nearest training signal,
-        and `n_train`.
-    """
-    found = nearest(reference, train, 1)[1][:, 0]
-    return {"rr": distances(reference), "nearest_train": found, "n_train": np.array(len(train))}

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from nefgpt.base import cli
 from nefgpt.base.files import write_text
-from nefgpt.evaluation.classifier import class_scores
+from nefgpt.evaluation import classes, sets
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.decode import decode_all
-from nefgpt.evaluation.sets import set_metrics
+from nefgpt.evaluation.metric import Known, Samples
 from nefgpt.evaluation.settings import Tuning
 from nefgpt.fitting.weights import read_fields
 from nefgpt.generators.kind import Given, generator
@@ -47,7 +47,7 @@ def tune(
     source, module = given.fields, generator("gpt")
     loaded = module.load(given)
     kind, n = kind_of(source.spec), min(settings.n_samples, len(reference))
-    known = kind.distances(reference)
+    known = Known(reference, kind.distances(reference), classifier=classifier)
     grid = list(itertools.product(*(getattr(settings, key) for key in KEYS)))
     rows = []
     for values in tqdm(grid, desc="settings", unit="setting"):
@@ -61,10 +61,10 @@ def tune(
             weights=made.weights,
         )
         clouds, about = decode_all(fields, extract, seed, reference.shape[1:])
-        found = set_metrics(clouds, reference, known, seed, kind.distances)[0]
-        if classifier:
-            table = pd.DataFrame(about).astype({"label": str})
-            found |= class_scores(clouds, table, classifier)[0]
+        table = pd.DataFrame(about).astype({"label": str})
+        samples, found = Samples(clouds, table, kind, seed), {}
+        for metric in (sets, classes):
+            found |= metric.measure(samples, known)
         rows.append(chosen | found | {"n_generated": n, "n_reference": n})
     return pd.DataFrame(rows)
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_table
 from nefgpt.evaluation import tables
-from nefgpt.evaluation.columns import COLUMNS
+from nefgpt.evaluation.metric import COLUMNS
 from nefgpt.inputs import meshes
 from nefgpt.report import render
 

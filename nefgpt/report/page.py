@@ -16,7 +16,7 @@ import trimesh
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import write_text
 from nefgpt.evaluation import tables
-from nefgpt.evaluation.columns import HEADINGS
+from nefgpt.evaluation.tables import HEADINGS
 from nefgpt.report import render
 from nefgpt.report.figures import load_input
 

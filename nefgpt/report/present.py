@@ -14,7 +14,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json, read_table
 from nefgpt.config import Config, validate
 from nefgpt.evaluation import tables
-from nefgpt.evaluation.columns import COLUMNS
+from nefgpt.evaluation.metric import COLUMNS
 from nefgpt.fitting.weights import read_fields
 from nefgpt.generators.kind import TRAINED
 from nefgpt.report import figures, page, present_images, sheets

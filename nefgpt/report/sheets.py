@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nefgpt.base.errors import InputError
-from nefgpt.evaluation.columns import COLUMNS
+from nefgpt.evaluation.metric import COLUMNS
 from nefgpt.report.figures import _grid, _styled, pictures
 from nefgpt.report.render import placeholder
 
