@@ -22,6 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import trimesh
 from matplotlib.figure import Figure
@@ -33,6 +34,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
 from nefgpt.config import Sdf
 from nefgpt.evaluation import sets
+from nefgpt.evaluation.metric import Known, Samples
 from nefgpt.fields import stacked
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields, training_points
@@ -260,7 +262,8 @@ def summary(rows: list[dict], surfaces: list[Surface], data: Data) -> dict:
         else nothing
         for name, found in zip(data.ids, surfaces, strict=True)
     ]
-    values, _ = sets.set_metrics(np.stack(clouds), data.reference, data.among, SEED)
+    samples = Samples(np.stack(clouds), pd.DataFrame(), shapes, SEED)
+    values = sets.measure(samples, Known(data.reference, data.among))
     return row | values
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from nefgpt.config import validate
-from nefgpt.evaluation.columns import COLUMNS, Column
-from nefgpt.generators import rows
+from nefgpt.evaluation.columns import Column
+from nefgpt.evaluation.metric import COLUMNS
+from nefgpt.generators.kind import KINDS
+from nefgpt.generators.rows import RESERVED
 from tests.workflow.running import TINY
 
 
@@ -25,5 +27,8 @@ def test_headings_point_to_the_best():
 
 
 def test_the_ladder_comes_before_the_generators():
-    found = rows.rows_of(validate(dict(TINY)), "shapes")
-    assert [row for row, _ in found] == [*rows.RESERVED[:1], *rows.RESERVED[2:], "tiny"]
+    config = validate(dict(TINY))
+    methods = [row.method for row in config.rows]
+    assert methods == [*RESERVED[:1], *RESERVED[2:], "tiny"]
+    assert [row.kind for row in config.rows] == [None, *KINDS]
+    assert [row.method for row in config.sampled] == ["tiny", "gaussian"]

@@ -5,8 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nefgpt.base.errors import InputError
-from nefgpt.evaluation import score as metrics
-from nefgpt.evaluation.sets import coverage, mmd, one_nna, reference_distances, score
+from nefgpt.evaluation import score as stage
+from nefgpt.evaluation.metric import COLUMNS, METRICS, Known
+from nefgpt.evaluation.score import read_known, reference_distances, score_draws
+from nefgpt.evaluation.sets import coverage, mmd, one_nna
+from nefgpt.signals import shapes
 from nefgpt.signals.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
 from nefgpt.signals.shapes import iou
 
@@ -101,10 +104,20 @@ def clouds(n, seed, shift=0.0) -> np.ndarray:
     return (rng.normal(size=(n, 40, 3)) * stretch + shift).astype(np.float32)
 
 
+def score(samples, reference, train) -> tuple[dict, dict, int]:
+    """Measures of one draw, each sample's nearest training clouds, and how many were compared."""
+    found = reference_distances(reference, train, shapes)
+    known = Known(reference, found["rr"], found["nearest_train"])
+    table = pd.DataFrame({"shape_id": range(len(samples))})
+    metrics, nearest = score_draws(samples, table, train, known, shapes, range(1))
+    (n,) = set(metrics["n_generated"])
+    return dict(zip(metrics["metric"], metrics["value"], strict=True)), nearest, n
+
+
 def test_identical_sets():
     same = clouds(12, 0)
     train = clouds(9, 1)
-    values, found, n = score(same, same, train, reference_distances(same, train), seed=0)
+    values, found, n = score(same, same, train)
     assert n == 12 and values["1-NNA %"] == 50
     assert values["MMD x100"] == 0 and values["COV %"] == 100 and values["valid %"] == 100
     assert found["valid"].all()
@@ -112,9 +125,7 @@ def test_identical_sets():
 
 def test_sets_far_apart():
     reference, train = clouds(12, 0), clouds(9, 1)
-    values, _, _ = score(
-        clouds(12, 2, shift=50), reference, train, reference_distances(reference, train), seed=0
-    )
+    values, _, _ = score(clouds(12, 2, shift=50), reference, train)
     assert values["1-NNA %"] == 100 and values["COV %"] <= 100 / 12 + 1e-9
 
 
@@ -122,8 +133,7 @@ def test_copies_and_invalid_samples_stay_visible():
     reference, train = clouds(6, 0), clouds(9, 1)
     samples = train[[4, 2, 7, 0, 1, 3]].copy()
     samples[3] = np.nan
-    known = reference_distances(reference, train)
-    values, found, _ = score(samples, reference, train, known, seed=0)
+    values, found, _ = score(samples, reference, train)
     assert found["nearest"][:, 0].tolist() == [4, 2, 7, -1, 1, 3]
     assert values["valid %"] == pytest.approx(500 / 6)
     assert values["copies %"] == pytest.approx(500 / 6)
@@ -133,23 +143,36 @@ def test_copies_and_invalid_samples_stay_visible():
 
 def test_unseen_shapes_are_new_and_nothing_is_not():
     reference, train = clouds(6, 0), clouds(9, 1)
-    known = reference_distances(reference, train)
-    assert score(reference, reference, train, known, seed=0)[0]["novelty"] == 1
-    assert score(clouds(6, 2, shift=50), reference, train, known, seed=0)[0]["novelty"] > 100
+    assert score(reference, reference, train)[0]["novelty"] == 1
+    assert score(clouds(6, 2, shift=50), reference, train)[0]["novelty"] > 100
     nothing = np.full_like(reference, np.nan)
-    assert np.isnan(score(nothing, reference, train, known, seed=0)[0]["novelty"])
+    assert np.isnan(score(nothing, reference, train)[0]["novelty"])
     # Where the test shapes are copies themselves, there is nothing to compare with.
-    known = reference_distances(train, train)
-    assert np.isnan(score(reference, train, train, known, seed=0)[0]["novelty"])
+    assert np.isnan(score(reference, train, train)[0]["novelty"])
 
 
 def test_the_larger_set_is_cut_down():
     reference, train = clouds(10, 0), clouds(9, 1)
-    known = reference_distances(reference, train)
-    assert score(clouds(4, 2), reference, train, known, seed=0)[2] == 4
-    assert score(clouds(15, 2), reference, train, known, seed=0)[2] == 10
-    with pytest.raises(InputError, match="other clouds"):
-        score(clouds(4, 2), reference[:5], train, known, seed=0)
+    assert score(clouds(4, 2), reference, train)[2] == 4
+    assert score(clouds(15, 2), reference, train)[2] == 10
+
+
+def test_distances_of_other_signals_are_refused(tmp_path):
+    reference, train = clouds(6, 0), clouds(9, 1)
+    np.savez(tmp_path / "d.npz", **reference_distances(reference, train, shapes))
+    assert len(read_known(tmp_path / "d.npz", reference, 9).nearest_train) == 6
+    for others in ((reference[:5], 9), (reference, 8)):
+        with pytest.raises(InputError, match=r"d\.npz has the distances of other signals"):
+            read_known(tmp_path / "d.npz", *others)
+    (tmp_path / "d.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"cannot read .*d\.npz"):
+        read_known(tmp_path / "d.npz", reference, 9)
+
+
+def test_every_measure_has_a_column_of_its_own():
+    names = [column.name for metric in METRICS for column in metric.COLUMNS]
+    assert len(set(names)) == len(names) == len(COLUMNS)
+    assert set(score(clouds(6, 2), clouds(6, 0), clouds(9, 1))[0]) <= set(names)
 
 
 def test_draws_are_scored_apart(tmp_path, monkeypatch):
@@ -166,13 +189,13 @@ def test_draws_are_scored_apart(tmp_path, monkeypatch):
     real += [f"--reference={tmp_path / 'test.npy'}"]
     words = ["metrics", "reference", *real, f"--out={tmp_path / 'd.npz'}"]
     monkeypatch.setattr("sys.argv", words)
-    metrics.main()
+    stage.main()
     words = ["metrics", "score", *real, f"--clouds={tmp_path / 'clouds.npy'}", "--seed=7"]
     words += [f"--distances={tmp_path / 'd.npz'}", "--method=m", "--setting=s"]
     words += [f"--samples={tmp_path / 'samples.csv'}", f"--out={tmp_path / 'm.csv'}"]
     words += [f"--nearest={tmp_path / 'n.csv'}"]
     monkeypatch.setattr("sys.argv", [*words, "--draws=2"])
-    metrics.main()
+    stage.main()
     found = pd.read_csv(tmp_path / "m.csv").pivot(index="seed", columns="metric", values="value")
     assert found.index.tolist() == [7, 8]
     assert found.loc[8, "COV %"] == 100 and found.loc[8, "1-NNA %"] == 50
@@ -180,4 +203,4 @@ def test_draws_are_scored_apart(tmp_path, monkeypatch):
     assert len(pd.read_csv(tmp_path / "n.csv")) == 10
     monkeypatch.setattr("sys.argv", [*words, "--draws=3"])
     with pytest.raises(InputError, match=r"clouds\.npy .* not 3 draws"):
-        metrics.main()
+        stage.main()
