@@ -10,7 +10,8 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fields.stacked import loss_and_gradient, torch_on_one_thread
-from nefgpt.fitting.optimise import cosine, draw_points
+from nefgpt.fitting.kind import Shared
+from nefgpt.fitting.optimise import cosine, draw_points, training_points
 from nefgpt.fitting.settings import Template
 
 
@@ -89,3 +90,9 @@ def learn_basis(
         rows = rows * rows.gather(1, peak).sign()
         turned = rows[:k] * spread[:k, None] / np.sqrt(n_fields - 1)
         return (mean.cpu() + centre).float().numpy(), turned.float().numpy(), final
+
+
+def prepare(spec: FieldSpec, signals: list[dict], settings: Template, seed: int) -> Shared:
+    """See `nefgpt.fitting.kind.Fitter`."""
+    mean, basis, loss = learn_basis(spec, *training_points(spec, signals), settings, seed)
+    return Shared(mean, basis, {"loss": loss, "n_usable": len(signals)})

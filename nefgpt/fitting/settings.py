@@ -10,21 +10,50 @@ from nefgpt.fields.settings import Optimiser
 
 @settings
 class Template(Optimiser):
-    """What all fields start from; see `nefgpt.fitting.template`."""
+    """What all fields start from; see `nefgpt.fitting.template`.
 
+    Parameters
+    ----------
+    kind : None is "basis" where there are components, else "one".
+    """
+
+    kind: Literal["one", "mean", "basis", "reptile"] | None = None
     shape_id: str | None = None
     n_shapes: Count = 1
     n_components: Annotated[int, Ge(0), Le(4096)] = 0
     fields_per_step: Count = 16
     coefficient_learning_rate: Annotated[float, Gt(0)] = 0.02
+    inner_steps: Count = 16
 
     def __post_init__(self) -> None:
-        if self.n_components and self.n_shapes < 2:
-            raise ValueError("n_components > 0 learns a basis, which needs n_shapes >= 2")
+        if (self.fitter == "basis") != (self.n_components > 0):
+            what = "needs n_components >= 1" if self.fitter == "basis" else "has no n_components"
+            raise ValueError(f"kind {self.fitter} {what}")
         if self.shape_id and self.n_shapes > 1:
             raise ValueError("shape_id names one shape, so n_shapes must be 1")
-        if not self.n_components and self.n_shapes > 1:
-            raise ValueError("n_shapes > 1 learns a basis, which needs n_components >= 1")
+        if self.fitter != "one" and self.n_shapes < 2:
+            raise ValueError(f"kind {self.fitter} learns from several shapes: n_shapes >= 2")
+        if self.fitter == "one" and self.n_shapes > 1:
+            raise ValueError("kind one takes one shape: n_shapes must be 1, or kind another")
+
+    @property
+    def fitter(self) -> str:
+        """The module of `nefgpt.fitting` that finds it."""
+        return self.kind or ("basis" if self.n_components else "one")
+
+    def used(self) -> dict:
+        """What the template depends on: each kind leaves some keys idle."""
+        idle = {
+            "one": ("fields_per_step", "coefficient_learning_rate", "inner_steps"),
+            "mean": ("fields_per_step", "coefficient_learning_rate", "inner_steps"),
+            "basis": ("schedule", "averaging", "quality_resolution", "inner_steps"),
+            "reptile": ("schedule", "averaging", "quality_resolution", "coefficient_learning_rate"),
+        }[self.fitter]
+        values = {name: value for name, value in vars(self).items() if name not in idle}
+        del values["shape_id"]
+        if self.fitter in ("one", "basis"):  # what n_components says already
+            del values["kind"]
+        return values
 
 
 @settings

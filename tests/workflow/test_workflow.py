@@ -103,6 +103,8 @@ STALE = {
     "field.target": ("occupancy", FIELDS),
     "field.sdf_scale": (0.03, FIELDS),
     "field.offset": (0.003, FIELDS),
+    "template.kind": ("mean", FIELDS, {"template.n_components": 0}),
+    "template.inner_steps": (3, DRAWN),
     "template.shape_id": ("TRAIN SHAPE", FIELDS, PAPER),
     "template.n_shapes": (5, FIELDS),
     "template.n_components": (3, FIELDS),
