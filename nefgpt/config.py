@@ -22,6 +22,7 @@ from nefgpt.generators.kind import BOUNDS, KINDS, TRAINED
 from nefgpt.generators.rows import RESERVED, Row, rows_of
 from nefgpt.generators.settings import Gaussian, Gpt, Regression, Setting, Tokens
 from nefgpt.inputs.settings import Dataset
+from nefgpt.signals.kind import name_of
 from nefgpt.signals.settings import Extract, Sdf
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -74,9 +75,14 @@ class Config:
         if self.tuning and self.tuning.model not in self.gpt:
             raise ValueError(f"tuning.model = {self.tuning.model!r}: there is no such entry in gpt")
         images = self.dataset.images
-        if images != (self.field.in_dim == 2) or images != (self.field.target == "brightness"):
+        if images != (self.field.in_dim == 2) or images != (self.signals == "images"):
             wanted = "in_dim: 2, target: brightness" if images else "in_dim: 3, target: sdf"
             raise ValueError(f"dataset.kind {self.dataset.kind} needs field: {{{wanted}}}")
+
+    @property
+    def signals(self) -> str:
+        """The kind of signals, one of `nefgpt.signals.kind.KINDS`."""
+        return name_of(self.field)
 
     @property
     def rows(self) -> list[Row]:
@@ -87,7 +93,7 @@ class Config:
             for model in getattr(self, kind)
             for setting in getattr(self.sampling, KINDS[kind].samplings)
         ]
-        return rows_of("images" if self.dataset.images else "shapes", models)
+        return rows_of(self.signals, models)
 
     @property
     def sampled(self) -> list[Row]:

@@ -11,7 +11,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_json, read_table, write_text
 from nefgpt.generators.ladder import choose_train
 from nefgpt.signals.file import load_signal
-from nefgpt.signals.kind import Kind, named
+from nefgpt.signals.kind import KINDS, Kind, named
 
 COLUMNS = ("sample", "shape_id", "label", "valid")
 
@@ -64,7 +64,7 @@ def main() -> None:
     split.add_argument("--shapes", type=Path, required=True, help="JSON: [id, split, label] rows")
     split.add_argument("--split", required=True)
     split.add_argument("--signal-dir", type=Path, required=True)
-    split.add_argument("--kind", choices=["shapes", "images"], required=True)
+    split.add_argument("--kind", choices=list(KINDS), required=True)
     choose = commands.add_parser("choose", help="a seeded choice of a file of clouds")
     choose.add_argument("--clouds", type=Path, required=True, help=".npy with its .csv")
     choose.add_argument("--n-samples", type=int, required=True, help="of one draw")

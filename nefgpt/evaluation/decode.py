@@ -12,7 +12,7 @@ from nefgpt.base.files import atomic_path, write_text
 from nefgpt.base.seeds import stable_seed
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.fitting.weights import Fields, read_fields
-from nefgpt.signals.kind import kind_of
+from nefgpt.signals.kind import KINDS, kind_of, name_of
 from nefgpt.signals.settings import Extract
 
 
@@ -36,7 +36,7 @@ def decode_all(
     compared : float32 [n, *size]; NaN where a field holds no signal.
     rows : one dict per field for samples.csv.
     """
-    kind = kind_of(fields.spec)
+    kind, files = kind_of(fields.spec), KINDS[name_of(fields.spec)]
     compared, rows = np.full((len(fields.weights), *size), np.nan, np.float32), []
     for i, field in enumerate(tqdm(fields.weights, desc="decode", unit="field", mininterval=1)):
         name, label = fields.shape_ids[i], fields.labels[i]
@@ -46,8 +46,7 @@ def decode_all(
         if valid:
             compared[i] = found.compared
         if valid and out_dir is not None:
-            folder, suffix = kind.FILES
-            with atomic_path(out_dir / folder / f"{i}{suffix}") as temporary:
+            with atomic_path(out_dir / files.decoded / f"{i}{files.suffix}") as temporary:
                 found.save(temporary)
         rows.append({"sample": i, "shape_id": name, "label": label, "valid": valid, **found.about})
     return compared, rows
@@ -72,10 +71,10 @@ def extract_all(
     import pandas as pd
 
     table = read_fields(fields)
-    kind = kind_of(table.spec)
-    folder, suffix = kind.FILES
-    (out_dir / folder).mkdir(parents=True, exist_ok=True)
-    for old in (out_dir / folder).glob(f"*{suffix}"):
+    kind, files = kind_of(table.spec), KINDS[name_of(table.spec)]
+    folder = out_dir / files.decoded
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"*{files.suffix}"):
         old.unlink()
     if kind.COMPARED is None and reference is None:
         raise InputError("images are rendered at the size of real ones: name them (--reference)")

@@ -15,7 +15,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_table, write_text
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.metric import METRICS, Known, Samples
-from nefgpt.signals.kind import Kind, named
+from nefgpt.signals.kind import KINDS, Kind, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ def main() -> None:
     for command in (real, one):
         command.add_argument("--reference", type=Path, required=True, help="test clouds, .npy")
         command.add_argument("--train", type=Path, required=True, help="train clouds, with .csv")
-        command.add_argument("--kind", choices=["shapes", "images"], default="shapes")
+        command.add_argument("--kind", choices=list(KINDS), default="shapes")
         command.add_argument("--out", type=Path, required=True, help=".npz | long CSV of metrics")
     one.add_argument("--clouds", type=Path, required=True, help="of the samples, .npy")
     one.add_argument("--distances", type=Path, required=True, help="what `reference` wrote")

@@ -11,6 +11,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_table, write_text
 from nefgpt.evaluation import metric as measures
 from nefgpt.evaluation.columns import Column
+from nefgpt.signals.kind import KINDS
 
 KEYS = ("method", "setting", "metric", "value", "seed", "n_generated", "n_reference")
 _PUBLISHED_METRICS = ("MMD x100", "COV %", "1-NNA %", "FPD")
@@ -216,6 +217,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--metrics", nargs="+", required=True, help="in the order of the rows")
     parser.add_argument("--out-dir", required=True)
-    parser.add_argument("--kind", choices=["shapes", "images"], default="shapes")
+    parser.add_argument("--kind", choices=list(KINDS), default="shapes")
     args = parser.parse_args(argv)
     build(args.metrics, args.out_dir, args.kind)

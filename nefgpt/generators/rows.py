@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from nefgpt.generators.kind import KINDS
+from nefgpt.signals.kind import KINDS as SIGNALS
 
-REAL = {"shapes": "train-meshes", "images": "train-images"}
 # Names that no model can have.
-RESERVED = (*REAL.values(), *(kind for kind, entry in KINDS.items() if not entry.learns))
+RESERVED = (
+    *(entry.real for entry in SIGNALS.values()),
+    *(kind for kind, entry in KINDS.items() if not entry.learns),
+)
 
 
 class Row(NamedTuple):
@@ -31,8 +34,8 @@ def rows_of(signals: str, models: Iterable[Row]) -> list[Row]:
 
     Parameters
     ----------
-    signals : their kind, "shapes" or "images".
+    signals : their kind, one of `nefgpt.signals.kind.KINDS`.
     models : rows of the models that are trained.
     """
     fixed = [Row(kind, entry.setting, kind) for kind, entry in KINDS.items() if not entry.learns]
-    return [Row(REAL[signals], "all", None), *fixed, *models]
+    return [Row(SIGNALS[signals].real, "all", None), *fixed, *models]

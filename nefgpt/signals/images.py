@@ -23,8 +23,6 @@ from nefgpt.signals.similarity import psnr, ssim_matrix
 
 QUALITY = ("psnr", "ssim")
 KEPT = QUALITY
-DISTANCE = "(1 − SSIM)/2 ×10²"
-FILES = ("images", ".png")
 COMPARED = None  # the size of the images
 
 

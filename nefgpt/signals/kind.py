@@ -8,14 +8,40 @@ import dataclasses
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.signals.settings import Extract
 
-_MODULES = {"sdf": "shapes", "occupancy": "shapes", "brightness": "images"}
+
+class Entry(NamedTuple):
+    """One kind of signal, as the workflow sees it.
+
+    Attributes
+    ----------
+    targets : of the fields that hold it; see `nefgpt.fields.spec.FieldSpec`.
+    folder : of the sampled signals, below the results.
+    decoded : of the decoded fields, below their row.
+    suffix : of a decoded field's file.
+    real : name of the table's row of real signals.
+    extracted : whether decoding has settings, and what is compared a size of its own; else that
+        is read from the real signals.
+    """
+
+    targets: tuple[str, ...]
+    folder: str
+    decoded: str
+    suffix: str
+    real: str
+    extracted: bool
+
+
+KINDS = {
+    "shapes": Entry(("sdf", "occupancy"), "sdf", "meshes", ".ply", "train-meshes", True),
+    "images": Entry(("brightness",), "images", "images", ".png", "train-images", False),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +67,11 @@ class Kind(Protocol):
     ----------
     QUALITY : measures of a fit, columns of weights.parquet.
     KEPT : those that are measured again after quantisation.
-    DISTANCE : name of the distance, times 100.
-    FILES : folder and suffix of decoded fields.
     COMPARED : shape of what is compared of one signal; None where the data say.
     """
 
     QUALITY: tuple[str, ...]
     KEPT: tuple[str, ...]
-    DISTANCE: str
-    FILES: tuple[str, str]
     COMPARED: tuple[int, ...] | None
 
     def training_rows(self, n: int) -> np.ndarray:
@@ -80,10 +102,15 @@ class Kind(Protocol):
 
 
 def named(name: str) -> Kind:
-    """The kind "shapes" or "images"."""
+    """The kind of this name, one of `KINDS`."""
     return importlib.import_module(f"nefgpt.signals.{name}")
+
+
+def name_of(spec: FieldSpec) -> str:
+    """Name of the kind of signal that a field of this specification holds."""
+    return next(name for name, entry in KINDS.items() if spec.target in entry.targets)
 
 
 def kind_of(spec: FieldSpec) -> Kind:
     """The kind of signal that a field of this specification holds."""
-    return named(_MODULES[spec.target])
+    return named(name_of(spec))

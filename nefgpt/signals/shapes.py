@@ -18,8 +18,6 @@ from nefgpt.signals.surface import Surface, surface
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
 QUALITY = ("iou", "iou_near", "chamfer", "f_score")
 KEPT = ("iou", "chamfer")
-DISTANCE = "Chamfer distance ×10²"
-FILES = ("meshes", ".ply")
 COMPARED = N_POINTS, 3
 _HELD_OUT = 10  # every tenth point is kept from training and measures the fit
 

@@ -23,7 +23,7 @@ from nefgpt.signals.finished import is_finished, made_from
 from nefgpt.fitting.worth import worth_a_gpu
 from nefgpt.base.files import check_writable, clock_advice, remove_unfinished
 from nefgpt.generators.kind import BOUNDS, KINDS, TRAINED
-from nefgpt.generators.rows import REAL as REAL_ROW
+from nefgpt.signals.kind import KINDS as SIGNAL_KINDS
 from nefgpt.stages import VERSIONS
 
 # `python` is the one that runs Snakemake, unless the rule's conda environment has its own; it
@@ -64,12 +64,10 @@ def without(block, *keys):
     return {key: value for key, value in block.items() if key not in keys}
 
 
-# The one place where rules differ by the kind of signal.
-KIND = "images" if CHECKED.dataset.images else "shapes"
-SIGNALS = f"{RESULTS}/images" if KIND == "images" else f"{RESULTS}/sdf"
-DECODED = "images" if KIND == "images" else "meshes"
-REAL = REAL_ROW[KIND]
-EXTRACT = CONFIG["extract"] if KIND == "shapes" else {}  # images are rendered, not extracted
+KIND = CHECKED.signals
+ABOUT = SIGNAL_KINDS[KIND]
+SIGNALS, DECODED, REAL = f"{RESULTS}/{ABOUT.folder}", ABOUT.decoded, ABOUT.real
+EXTRACT = CONFIG["extract"] if ABOUT.extracted else {}
 LABELLED = all(shape.label is not None for shape in SHAPES)
 
 SHAPE_LIST_HASH = hashlib.sha256(

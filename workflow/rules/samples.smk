@@ -91,7 +91,7 @@ rule extract:
     input:
         fields=f"{RESULTS}/samples/{{model}}/{{setting}}/fields.parquet",
         # Only the images' size matters: another test image changes nothing.
-        reference=ancient(f"{RESULTS}/clouds/test.npy") if KIND == "images" else [],
+        reference=[] if ABOUT.extracted else ancient(f"{RESULTS}/clouds/test.npy"),
     output:
         decoded=directory(f"{RESULTS}/samples/{{model}}/{{setting}}/{DECODED}"),
         clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
@@ -111,7 +111,7 @@ rule extract:
             settings=EXTRACT,
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
-            reference=f"{RESULTS}/clouds/test.npy" if KIND == "images" else None,
+            reference=None if ABOUT.extracted else f"{RESULTS}/clouds/test.npy",
             # Fields of real shapes go back to their mesh's own units.
             signal_dir=SIGNALS if wildcards.model in BOUNDS else None,
         ),
