@@ -12,7 +12,6 @@ import yaml
 from nefgpt import (
     figures,
     present_images,
-    report,
     sheets,
     tables,
     weights,
@@ -22,6 +21,7 @@ from nefgpt.config import validate
 from nefgpt.dataset import IMAGE_KINDS
 from nefgpt.errors import InputError
 from nefgpt.io import read_json, read_table
+from nefgpt.report import page
 from nefgpt.rows import models_of, rows_of, sampled_of
 
 GALLERY_SIZE = 16
@@ -357,7 +357,7 @@ def _captions(results: Path, config: dict) -> list[tuple[str, str]]:
 
 
 def report_spec(results: str | Path) -> dict:
-    """What `report.build` shows of a results folder whose figures are drawn."""
+    """What `page.build` shows of a results folder whose figures are drawn."""
     results = Path(results)
     config = _config(results)
     quality = read_json(results / "tokens.json")
@@ -391,7 +391,7 @@ def report_spec(results: str | Path) -> dict:
 
 def make_report(results: str | Path, out: str | Path) -> None:
     """Write the page of a results folder whose figures are drawn."""
-    report.build(report_spec(results), out)
+    page.build(report_spec(results), out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -399,10 +399,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     drawn = commands.add_parser("figures", help="draw R/figures/")
-    page = commands.add_parser("report", help="write the page; needs the figures")
-    for command in (drawn, page):
+    written = commands.add_parser("report", help="write the page; needs the figures")
+    for command in (drawn, written):
         command.add_argument("--results", required=True, help="folder of one run")
-    page.add_argument("--out", required=True, help="HTML file")
+    written.add_argument("--out", required=True, help="HTML file")
     args = parser.parse_args(argv)
     if args.command == "figures":
         make_figures(args.results)

@@ -134,7 +134,7 @@ def test_figures_and_report(results):
     ):  # fmt: skip
         assert text in page, text
     assert page.count("<figure>") == len(stems)
-    (data,) = re.findall(r"<script type=application/json id=meshes>(.*?)</script>", page)
+    (data,) = re.findall(r'<script type="application/json" id="meshes">(.*?)</script>', page)
     shown = json.loads(data)
     assert shown[0]["label"] == "tiny t1: sample 0"  # the row with the lowest 1-NNA
     assert sum("nearest" in mesh["label"] for mesh in shown) == present.VIEWER_NEAREST

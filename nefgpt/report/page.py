@@ -1,0 +1,182 @@
+"""The page of a finished run: gathers what it shows and puts it into `page.html`."""
+
+import base64
+import importlib.metadata
+import platform
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from nefgpt import tables
+from nefgpt.columns import HEADINGS
+from nefgpt.errors import InputError
+from nefgpt.io import read_table, write_text
+from nefgpt.report import viewer
+
+FOLDER = Path(__file__).parent
+PACKAGES = (
+    "nefgpt torch numpy numba scipy pandas pyarrow safetensors scikit-learn trimesh PyMCubes "
+    "libigl manifold3d matplotlib jinja2 snakemake"
+).split()
+_IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+_CAUTION = (
+    "Published values come from other data, budgets and feature extractors; they are not to be "
+    "ranked against the measured rows."
+)
+
+
+class Column(NamedTuple):
+    """One column of a table, as the page shows it."""
+
+    heading: str
+    cells: list[str]
+    numeric: bool
+    # What each number lacks of the longest one from the decimal point on; it takes up the room.
+    padding: list[str]
+
+
+class Block(NamedTuple):
+    """A table with its title and what is to be said of it."""
+
+    title: str
+    columns: list[Column]
+    note: str = ""
+
+
+class Picture(NamedTuple):
+    """A figure: the image as a data URL, its caption, and what stands for it where none shows."""
+
+    source: str
+    caption: str
+    alternative: str
+
+
+def _shown(value: object) -> str:
+    """Text of a cell, long decimals shortened."""
+    text = "" if value is None else str(value)
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if np.isnan(number):
+        return "–"
+    if np.isinf(number):
+        return "∞" if number > 0 else "-∞"
+    return f"{number:.4g}" if re.search(r"\.\d{4}|e", text) else text
+
+
+def _column(name: str, values: list) -> Column:
+    cells = [_shown(value) for value in values]
+    numbers = [re.fullmatch(r"(?:[+-]?(?:\d+|∞)|–)((?:[.e ].*)?)", cell) for cell in cells]
+    numeric = any(numbers) and not any(c and not n for c, n in zip(cells, numbers, strict=True))
+    tails = [found[1] if found and numeric else "" for found in numbers]
+    longest = max(tails, key=len, default="")
+    heading = HEADINGS.get(name, name.replace("_", " "))
+    return Column(heading, cells, numeric, [longest[len(tail) :] for tail in tails])
+
+
+def columns_of(rows: pd.DataFrame | list[dict]) -> list[Column]:
+    """Columns of a table, in their order, without those that are empty."""
+    frame = pd.DataFrame(rows, dtype=object)
+    frame = frame.loc[:, (frame != "").any()]
+    return [_column(str(name), frame[name].tolist()) for name in frame]
+
+
+def sample_metrics(table: str | Path, metrics: str | Path) -> list[Block]:
+    """Table 2, measured and published rows apart, and how many samples it compares.
+
+    Parameters
+    ----------
+    table, metrics : table2.csv and metrics.csv of `nefgpt.tables.build`.
+    """
+    frame = read_table(table, ["method", "setting", "source"])
+    compared = tables.about(tables.read_metrics(metrics))
+    blocks = []
+    for title, source, note in (
+        ("Measured here", "measured", compared),
+        ("Published", "published", _CAUTION),
+    ):
+        part = frame[frame["source"] == source].drop(columns="source")
+        if len(part):
+            blocks.append(Block(title, columns_of(part), note))
+    return blocks
+
+
+def _rejected(path: str | Path) -> list[Column]:
+    """Inputs left out; their ids may look like numbers."""
+    frame = read_table(path, ["shape_id", "reason"], separator="\t")
+    padding = [""] * len(frame)
+    return [Column(name.replace("_", " "), [*frame[name]], False, padding) for name in frame]
+
+
+def _picture(path: str | Path, caption: str) -> Picture:
+    path = Path(path)
+    kind = _IMAGE_TYPES[path.suffix]
+    try:
+        data = base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error}; run the figures' stage again") from error
+    return Picture(f"data:{kind};base64,{data}", caption, caption.split(". ")[0].rstrip("."))
+
+
+def _versions() -> list[Column]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of the rules' environment, which has neither Snakemake nor an installation
+    versions = [*found.values()]
+    return [
+        Column("package", [*found], False, [""] * len(found)),
+        Column("version", versions, False, [""] * len(found)),
+    ]
+
+
+def build(spec: dict, out: str | Path) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    spec
+        `name` of the run; `meshes` for the viewer (see `viewer.embed`); `table2` and `metrics`
+        (CSV paths); `tables` (pairs of title and CSV path or list of rows); `figures` (pairs of
+        image path and caption); `rejected` (TSV path); `config_text` (YAML).
+    out
+        The HTML file.
+
+    Raises
+    ------
+    InputError
+        naming a file that is missing or broken.
+    """
+    meshes, left_out = viewer.embed(spec["meshes"])
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    page = environment.get_template("page.html").render(
+        name=spec["name"],
+        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
+        script=(FOLDER / "viewer.js").read_text(encoding="utf-8"),
+        meshes=meshes,
+        left_out=left_out,
+        sample_metrics=sample_metrics(spec["table2"], spec["metrics"]),
+        blocks=[
+            Block(title, columns_of(rows if isinstance(rows, list) else read_table(rows, [])))
+            for title, rows in spec["tables"]
+        ],
+        pictures=[_picture(*entry) for entry in spec["figures"]],
+        rejected=_rejected(spec["rejected"]),
+        config=spec["config_text"],
+        versions=_versions(),
+    )
+    write_text(out, page)
