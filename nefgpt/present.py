@@ -45,12 +45,17 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _sources(results: Path) -> dict[str, str]:
-    """Shape id to its input mesh's path."""
+    """Shape id to its input mesh's path.
+
+    The table's are relative to where Snakemake ran, which has the results in results/NAME.
+    """
     path = results / "shapes.parquet"
     frame = _parquet(path)
     if not {"shape_id", "source_path"} <= set(frame.columns):
         raise InputError(f"{path} lacks shape_id or source_path; delete it and run again")
-    return dict(zip(frame["shape_id"], frame["source_path"], strict=True))
+    ran = results.absolute().parent.parent
+    paths = (str(ran / path) for path in frame["source_path"])
+    return dict(zip(frame["shape_id"], paths, strict=True))
 
 
 def _source(sources: dict[str, str], shape_id: str, results: Path) -> str:

@@ -144,6 +144,23 @@ def test_figures_and_report(results):
     assert out.read_text(encoding="utf-8") == page
 
 
+def test_inputs_are_found_from_any_folder(tmp_path, monkeypatch):
+    root = tmp_path / "results" / "run"
+    (tmp_path / "elsewhere").mkdir()
+    write_results(root)
+    table = pq.read_table(root / "shapes.parquet").to_pydict()
+    paths = [Path(path).relative_to(tmp_path) for path in table["source_path"]]
+    table["source_path"] = list(map(str, paths))
+    pq.write_table(pa.table(table), root / "shapes.parquet")
+    specs = []
+    for folder, results in (("", "results/run"), ("elsewhere", root), ("results", "run")):
+        monkeypatch.chdir(tmp_path / folder)
+        spec = present.figure_spec(results)
+        specs.append([spec["galleries"][0]["nearest"], [row["mesh"] for row in spec["ladder"]]])
+    assert specs[0] == specs[1] == specs[2]
+    assert specs[0][1] == [str(root / "inputs" / f"{shape_id}.obj") for shape_id in TRAIN]
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """What the figures of pictures were asked to draw."""
