@@ -176,7 +176,7 @@
   function show(index) {
     index = (index + meshes.length) % meshes.length;
     mesh = unpack(meshes[index]);
-    select.value = index;
+    select.selectedIndex = index;
     about.textContent = `${index + 1} of ${meshes.length}, ${mesh.faces.length / 3} faces`;
     canvas.setAttribute("aria-label", `${meshes[index].label}, in 3D`);
     redraw();
@@ -208,10 +208,11 @@
     "-": () => zoom(1 / 1.15),
   };
 
-  select.addEventListener("change", () => show(Number(select.value)));
-  document.getElementById("previous").addEventListener("click", () => show(+select.value - 1));
-  document.getElementById("next").addEventListener("click", () => show(+select.value + 1));
-  document.getElementById("reset").addEventListener("click", reset);
+  const onClick = (id, action) => document.getElementById(id).addEventListener("click", action);
+  onClick("previous", () => show(select.selectedIndex - 1));
+  onClick("next", () => show(select.selectedIndex + 1));
+  onClick("reset", reset);
+  select.addEventListener("change", () => show(select.selectedIndex));
 
   canvas.addEventListener("keydown", (event) => {
     if (!(event.key in KEYS) || event.ctrlKey || event.metaKey || event.altKey) return;

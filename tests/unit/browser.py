@@ -130,6 +130,14 @@ class Browser:
         self._mouse("mouseMoved", at)
         self.frame()
 
+    def touch(self, steps: list[list[tuple[float, float]]]) -> None:
+        """Put fingers down at the first step's points, move them, lift them."""
+        for kind, points in zip(["touchStart", *["touchMove"] * len(steps)], steps, strict=False):
+            at = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=at)
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        self.frame()
+
     def wheel(self, at: tuple[float, float], down: float) -> None:
         """Turn the mouse's wheel."""
         self._mouse("mouseWheel", at, deltaX=0, deltaY=down)

@@ -114,6 +114,18 @@ def test_the_mouse_turns_it(tab):
     assert np.array_equal(picture(tab), before), "no button is down"
 
 
+def test_one_finger_turns_it_two_zoom(tab):
+    x, y = centre(tab, "view")
+    before = picture(tab)
+    tab.touch([[(x, y)], [(x + 50, y)]])
+    turned = picture(tab)
+    assert (turned != before).mean() > 0.01
+    tab.touch([[(x - 20, y), (x + 20, y)], [(x - 30, y), (x + 30, y)]])
+    larger, size = picture(tab)[..., 3] == 255, (turned[..., 3] == 255).sum()
+    assert 1.5**2 * 0.8 < larger.sum() / size < 1.5**2 * 1.2
+    assert tab.evaluate("[scrollY, visualViewport.scale]") == [0, 1], "the page stays"
+
+
 def test_the_keyboard_does_all(tab):
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     reached = []
@@ -155,7 +167,7 @@ def test_shapes_are_chosen(tab):
     tab.click(centre(tab, "next"))
     assert np.array_equal(picture(tab), first), "after the last comes the first"
     tab.click(centre(tab, "previous"))
-    assert tab.evaluate("document.getElementById('shape').value") == "1"
+    assert tab.evaluate("document.getElementById('shape').selectedIndex") == 1
     assert tab.evaluate("document.getElementById('view').ariaLabel").startswith("inside-out")
 
 
