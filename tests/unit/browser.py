@@ -141,7 +141,6 @@ class Browser:
     def wheel(self, at: tuple[float, float], down: float) -> None:
         """Turn the mouse's wheel."""
         self._mouse("mouseWheel", at, deltaX=0, deltaY=down)
-        self.evaluate("new Promise(r => setTimeout(r, 300))")  # pages scroll smoothly
         self.frame()
 
     def resize(self, width: int, height: int, *, mobile: bool = False) -> None:

@@ -147,7 +147,10 @@ def test_the_keyboard_does_all(tab):
 
 def test_the_wheel_is_the_pages_until_the_shape_is_clicked(tab):
     before = picture(tab)
+    # Pages scroll smoothly.
+    tab.evaluate("void (ended = new Promise(r => addEventListener('scrollend', r)))")
     tab.wheel(centre(tab, "view"), 120)
+    tab.evaluate("ended.then(() => {})")
     assert tab.evaluate("scrollY") > 0
     assert np.array_equal(picture(tab), before)
     tab.evaluate("scrollTo(0, 0)")
