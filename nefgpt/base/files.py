@@ -118,7 +118,7 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_table(path: str | Path, columns: Iterable[str]):
+def read_table(path: str | Path, columns: Iterable[str], separator: str = ","):
     """A CSV file as a pandas frame of text (ids may look like numbers) that has `columns`.
 
     Raises
@@ -129,7 +129,7 @@ def read_table(path: str | Path, columns: Iterable[str]):
     import pandas as pd  # fits read no tables, and start sooner without it
 
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
     missing = [name for name in columns if name not in frame.columns]

@@ -1,1 +1,1 @@
-"""A finished run to figures and one page."""
+"""A finished run as one HTML page that holds everything it shows and loads nothing."""

@@ -40,12 +40,17 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _sources(results: Path) -> dict[str, str]:
-    """Shape id to its input mesh's path."""
+    """Shape id to its input mesh's path.
+
+    The table's are relative to where Snakemake ran, which has the results in results/NAME.
+    """
     path = results / "shapes.parquet"
     frame = _parquet(path)
     if not {"shape_id", "source_path"} <= set(frame.columns):
         raise InputError(f"{path} lacks shape_id or source_path; delete it and run again")
-    return dict(zip(frame["shape_id"], frame["source_path"], strict=True))
+    ran = results.absolute().parent.parent
+    paths = (str(ran / path) for path in frame["source_path"])
+    return dict(zip(frame["shape_id"], paths, strict=True))
 
 
 def _source(sources: dict[str, str], shape_id: str, results: Path) -> str:
@@ -392,10 +397,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     drawn = commands.add_parser("figures", help="draw R/figures/")
-    page = commands.add_parser("report", help="write the page; needs the figures")
-    for command in (drawn, page):
+    written = commands.add_parser("report", help="write the page; needs the figures")
+    for command in (drawn, written):
         command.add_argument("--results", required=True, help="folder of one run")
-    page.add_argument("--out", required=True, help="HTML file")
+    written.add_argument("--out", required=True, help="HTML file")
     args = parser.parse_args(argv)
     if args.command == "figures":
         make_figures(args.results)

@@ -1,125 +1,163 @@
-"""Figures and report of a whole results folder, made by hand."""
+"""Figures and report of a whole results folder, written by the stages."""
 
 import json
 import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import trimesh
 
 from nefgpt.base.errors import InputError
-from nefgpt.base.files import write_json, write_text
+from nefgpt.base.files import read_table, write_json, write_text
 from nefgpt.config import validate
-from nefgpt.evaluation import tables
+from nefgpt.evaluation import clouds, decode, tables
+from nefgpt.evaluation import score as metrics
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting import weights
+from nefgpt.generators import sample
 from nefgpt.generators.gpt import tokenizer
-from nefgpt.generators.gpt.tokens import write_tokens
-from nefgpt.generators.rows import GAUSSIAN
+from nefgpt.generators.gpt import train as train_gpt
+from nefgpt.generators.kind import Given, Made
 from nefgpt.report import figures, present, render
+from nefgpt.signals import sdf, shapes, table
+from nefgpt.signals.surface import Surface
 
-REPO = Path(present.__file__).parents[2]
 # Ids of digits with leading zeros, as some datasets have them.
-IDS = [f"00{i}" for i in range(8)]
-TRAIN, VAL = IDS[:5], IDS[5:7]
+IDS = [f"{i:03d}" for i in range(12)]
+TRAIN, VAL, TEST = IDS[:5], IDS[5:7], IDS[7:]
 INVALID = 1  # the sample without a surface in every generated row
-CONFIG = {
-    "name": "by-hand",
-    "dataset": {"n_shapes": 8},
-    "field": {"hidden": [4]},
-    "tokens": {"n_components": 3, "n_codes": 7},
-    "gpt": {"tiny": {"embedding": 8}},
-    "sampling": {"settings": {"k3-t1": {"top_k": 3}, "t1": {}}},
-}
+CONFIG = validate(
+    {
+        "name": "run",
+        "dataset": {"n_shapes": 13, "max_rejected_fraction": 0.1},
+        "sdf": {"n_uniform": 1000, "n_near": 1000},
+        "field": {"hidden": [4]},
+        "tokens": {"n_components": 3, "n_codes": 7},
+        "gpt": {
+            "tiny": {"embedding": 8, "heads": 2, "layers": 1, "iterations": 20, "eval_every": 10}
+        },
+        "sampling": {"settings": {"k3-t1": {"top_k": 3}, "t1": {}}},
+    }
+)
+SPEC = FieldSpec(hidden=(4,))
+RESULTS = Path("results/run")  # below where Snakemake runs
 
 
 def mesh_of(shape_id: str) -> trimesh.Trimesh:
     """A wedge-like shape with longest side 0.9, in field coordinates."""
-    mesh = trimesh.creation.box((0.9, 0.15 + 0.05 * int(shape_id), 0.3))
+    mesh = trimesh.creation.box((0.9, 0.1 + 0.07 * (5 * int(shape_id) % 12), 0.3))
     mesh.vertices[mesh.vertices[:, 0] > 0] *= [1, 0.5, 1]
     return mesh
 
 
-def write_row(root, row, setting, shape_ids, *, invalid=(), scale=1.0):
-    """Extracted surfaces of one row of the ladder."""
-    folder = root / "samples" / row / setting
-    (folder / "meshes").mkdir(parents=True)
-    surfaces, nearest = [], []
-    for i, shape_id in enumerate(shape_ids):
-        valid, train = i not in invalid, TRAIN[i % len(TRAIN)]
-        surfaces.append({"sample": i, "shape_id": shape_id, "valid": valid, "n_components": 1})
-        surfaces[-1] |= {"n_faces": 12 * valid, "watertight": valid}
-        nearest.append({"sample": i, "valid": valid, "nearest_1": train if valid else ""})
-        nearest[-1]["distance_x100"] = 1.5 * i if valid else np.nan
-        if valid:
-            mesh = mesh_of(train)
-            mesh.vertices = mesh.vertices * scale + (scale != 1)
-            mesh.export(folder / "meshes" / f"{i}.ply")
-    write_text(folder / "samples.csv", pd.DataFrame(surfaces).to_csv(index=False))
-    write_text(folder / "nearest.csv", pd.DataFrame(nearest).to_csv(index=False))
-
-
-def write_results(root: Path) -> Path:
-    """A complete small results folder."""
-    rng = np.random.default_rng(0)
-    write_json(root / "config.json", validate(CONFIG))
-    rows = {"shape_id": IDS, "split": ["train"] * 5 + ["val"] * 2 + ["test"]}
-    write_json(root / "shapes.json", [[*row, None] for row in zip(*rows.values(), strict=True)])
-    rows["source_path"] = [str(root / "inputs" / f"{shape_id}.obj") for shape_id in IDS]
-    pq.write_table(pa.table(rows), root / "shapes.parquet")
-    (root / "inputs").mkdir()
-    for shape_id, path in zip(IDS, rows["source_path"], strict=True):
+def write_inputs(rng: np.random.Generator) -> None:
+    """Meshes, one of them broken, and all that is made of them before the transformer."""
+    splits = ["train"] * len(TRAIN) + ["val"] * len(VAL) + ["test"] * len(TEST)
+    rows = [[*row, None] for row in zip(IDS, splits, strict=True)]
+    entries = [*rows, ["bad", "train", None]]
+    (RESULTS / "inputs").mkdir(parents=True)
+    for shape_id in IDS:
         mesh = mesh_of(shape_id)
         mesh.vertices = mesh.vertices * 40 + 1  # mesh units
-        mesh.export(path)
-    write_text(root / "rejected.tsv", "shape_id\tsource_path\treason\nbad\tb.obj\tno faces\n")
-    spec = FieldSpec(hidden=(4,))
-    fields = rng.normal(size=(7, spec.n_weights)).astype(np.float32)
-    splits = ["train"] * 5 + ["val"] * 2
+        mesh.export(RESULTS / f"inputs/{shape_id}.obj")
+    write_text(RESULTS / "inputs/bad.obj", "v 0 0 0\n")
+    for shape_id, _, _ in entries:
+        path, out = RESULTS / f"inputs/{shape_id}.obj", RESULTS / f"sdf/{shape_id}.npz"
+        sdf.prepare(path, shape_id, out, CONFIG.sdf, 0)
+    write_json(RESULTS / "config.json", asdict(CONFIG))
+    write_json(RESULTS / "shapes.json", entries)
+    found = RESULTS / "shapes.parquet", RESULTS / "rejected.tsv"
+    table.collect(entries, RESULTS / "sdf", *found, CONFIG.dataset.max_rejected_fraction)
     quality = {"loss": 0.1, "iou": 0.9, "iou_near": 0.8, "chamfer": 1.23, "f_score": 0.7}
-    weights.write_fields(
-        root / "weights.parquet",
-        spec,
-        fields[0],
-        [(*row, None, w, quality) for *row, w in zip(TRAIN + VAL, splits, fields, strict=True)],
-    )
-    found = tokenizer.fit_tokenizer(fields[:5], fields[0], validate(CONFIG)["tokens"])
-    tokens = found.encode(fields)
-    tokenizer.save_tokenizer(root / "codebook.safetensors", found, np.bincount(tokens.ravel()))
-    rows = {"shape_id": TRAIN + VAL, "split": splits, "label": [None] * 7}
-    write_tokens(root / "tokens.parquet", rows, tokens, 7)
-    write_json(root / "tokens.json", {"entropy_bits": 2.5, "val: median iou": float("nan")})
-    write_text(
-        root / "gpt/tiny/losses.csv",
-        "iteration,train_loss,val_loss,learning_rate,tokens_per_second,calibrated_val_loss,"
-        "temperature\n10,2,2.1,0.1,5,2,1.5\n20,1.5,1.9,0.1,5,1.9,1\n",
-    )
-    about = {"settings": {"batch_size": 2, "accumulate": 1, "iterations": 20}}
-    about |= {"sequence_length": 3, "iteration": 20, "n_parameters": 77}
-    write_json(root / "gpt/tiny/config.json", about)
-    write_row(root, "train-fields", "all", TRAIN, scale=40.0)
-    write_row(root, "quantised-train-fields", "all", TRAIN, invalid=[2], scale=40.0)
-    paths = []
-    names = [("train-meshes", "all"), ("train-fields", "all"), ("quantised-train-fields", "all")]
-    for row, setting in [*names, GAUSSIAN, ("tiny", "k3-t1"), ("tiny", "t1")]:
-        if (row, setting) not in names:
-            write_row(root, row, setting, [f"sample-{i}" for i in range(9)], invalid=[INVALID])
-        paths.append(root / "samples" / row / setting / "metrics.csv")
-        nna = 70 if setting == "t1" else 80
-        values = {"MMD x100": 3, "COV %": 40, "1-NNA %": nna, "valid %": 88.9}
-        lines = [f"{row},{setting},{name},{value},0,9,9" for name, value in values.items()]
-        write_text(paths[-1], "\n".join([",".join(tables.KEYS), *lines]) + "\n")
-    tables.build(paths, root / "tables")
+    fields = rng.normal(size=(len(TRAIN + VAL), SPEC.n_weights)).astype(np.float32)
+    fitted = [(*row, w, quality) for row, w in zip(rows, fields, strict=False)]
+    weights.write_fields(RESULTS / "weights.parquet", SPEC, fields[0], fitted)
+    tokens = RESULTS / "weights.parquet", RESULTS / "sdf", RESULTS, CONFIG.tokens, 16
+    tokenizer.tokenize(*tokens)
+    train_gpt.train(RESULTS / "tokens.parquet", RESULTS / "gpt/tiny", CONFIG.gpt["tiny"], 0)
+
+
+def write_row(
+    patch: pytest.MonkeyPatch,
+    row: str,
+    setting: str,
+    ids: list[str],
+    meshes: Sequence[trimesh.Trimesh],
+    *,
+    invalid: int | None,
+    signal_dir: Path | None = None,
+) -> None:
+    """Fields of one row of the ladder, decoded; only their surfaces are given."""
+    folder = RESULTS / "samples" / row / setting
+    source = weights.read_fields(RESULTS / "weights.parquet")
+    surfaces = [Surface(np.asarray(mesh.vertices), mesh.faces, 1) for mesh in meshes]
+    if invalid is not None:
+        surfaces[invalid] = Surface(np.zeros((0, 3)), np.zeros((0, 3), np.int64), 0)
+    # Each field says by its weights which of the surfaces it holds.
+    made = np.arange(len(ids))[:, None] * np.ones(SPEC.n_weights, np.float32)
+    patch.setattr(shapes, "surface", lambda spec, field, **settings: surfaces[int(field[0])])
+    draw = Made(made, [None] * len(ids), ids)
+    sample.write_samples(folder, Given(source), [draw])
+    decode.extract_all(folder / "fields.parquet", folder, CONFIG.extract, 0, signal_dir)
+
+
+def run(patch: pytest.MonkeyPatch, stage, line: str) -> None:
+    patch.setattr("sys.argv", ["stage", *line.split()])
+    stage.main()
+
+
+def write_results() -> None:
+    """A complete small results folder below the current one."""
+    write_inputs(np.random.default_rng(0))
+    real = RESULTS / "clouds"
+    generated = [f"sample-{i}" for i in range(9)]
+    copies = [mesh_of(TRAIN[i % len(TRAIN)]) for i in range(len(generated))]
+    needles = [trimesh.creation.box((0.9, 0.01 + 0.001 * i, 0.01)) for i in range(len(generated))]
+    with pytest.MonkeyPatch.context() as patch:
+        for split in ("train", "test"):
+            out = f"--out {real}/{split}.npy --table {real}/{split}.csv"
+            signals = f"--shapes {RESULTS}/shapes.json --signal-dir {RESULTS}/sdf --kind shapes"
+            run(patch, clouds, f"{out} split --split {split} {signals}")
+        both = f"--reference {real}/test.npy --train {real}/train.npy"
+        run(patch, metrics, f"reference {both} --out {real}/distances.npz")
+        first = RESULTS / "samples" / "train-meshes" / "all"
+        out = f"--out {first}/clouds.npy --table {first}/samples.csv"
+        run(patch, clouds, f"{out} choose --clouds {real}/train.npy --n-samples 5")
+        fields = [mesh_of(shape_id) for shape_id in TRAIN]
+        for row, invalid in (("train-fields", None), ("quantised-train-fields", 2)):
+            write_row(patch, row, "all", TRAIN, fields, invalid=invalid, signal_dir=RESULTS / "sdf")
+        write_row(patch, "gaussian", "pca", generated, needles, invalid=INVALID)
+        write_row(patch, "tiny", "k3-t1", generated, needles, invalid=INVALID)
+        write_row(patch, "tiny", "t1", generated, copies, invalid=INVALID)
+        rows = [(row, "all") for row in ("train-meshes", "train-fields", "quantised-train-fields")]
+        rows += [("gaussian", "pca"), ("tiny", "k3-t1"), ("tiny", "t1")]
+        for row, setting in rows:
+            folder = RESULTS / "samples" / row / setting
+            found = f"--clouds {folder}/clouds.npy --samples {folder}/samples.csv"
+            out = f"--out {folder}/metrics.csv --nearest {folder}/nearest.csv"
+            about = f"--method {row} --setting {setting} --distances {real}/distances.npz"
+            run(patch, metrics, f"score {both} {found} {about} {out}")
+    paths = [RESULTS / "samples" / row / setting / "metrics.csv" for row, setting in rows]
+    tables.build(paths, RESULTS / "tables")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        write_results()
     return root
 
 
 @pytest.fixture
-def results(tmp_path):
-    return write_results(tmp_path / "run")
+def results(written, tmp_path):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    return tmp_path / RESULTS
 
 
 def test_figures_and_report(results):
@@ -132,13 +170,13 @@ def test_figures_and_report(results):
     assert names == {stem + suffix for stem in stems for suffix in (".svg", ".png")}
     page = out.read_text(encoding="utf-8")
     for text in (
-        "by-hand", "HyperDiffusion", "Quality of the fits", ">1.230<", ">0.900<", "entropy bits",
+        ">run<", "HyperDiffusion", "Quality of the fits", ">1.230<", ">0.900<", "entropy bits",
         "Left out: 1 ", "embedding: 8", "1 empty or invalid",
         "first 9 of 9 samples (not selected; 8 of all have a surface", "nearest train shape",
     ):  # fmt: skip
         assert text in page, text
     assert page.count("<figure>") == len(stems)
-    (data,) = re.findall(r"<script type=application/json id=meshes>(.*?)</script>", page)
+    (data,) = re.findall(r'<script type="application/json" id="meshes">(.*?)</script>', page)
     shown = json.loads(data)
     assert shown[0]["label"] == "tiny t1: sample 0"  # the row with the lowest 1-NNA
     assert sum("nearest" in mesh["label"] for mesh in shown) == present.VIEWER_NEAREST
@@ -146,6 +184,16 @@ def test_figures_and_report(results):
     np.testing.assert_allclose([mesh["scale"] for mesh in shown], 0.45, atol=1e-6)
     present.make_report(results, out)
     assert out.read_text(encoding="utf-8") == page
+
+
+def test_inputs_are_found_from_any_folder(results, monkeypatch):
+    root, specs = results.parents[1], []
+    for folder, named in ((".", RESULTS), ("results/run/inputs", results), ("results", "run")):
+        monkeypatch.chdir(root / folder)
+        spec = present.figure_spec(named)
+        specs.append([spec["galleries"][0]["nearest"], [row["mesh"] for row in spec["ladder"]]])
+    assert specs[0] == specs[1] == specs[2]
+    assert specs[0][1] == [str(results / f"inputs/{shape_id}.obj") for shape_id in TRAIN]
 
 
 @pytest.fixture
@@ -161,18 +209,20 @@ def test_invalid_samples_stay_visible(results, drawn):
     gallery = galleries["tiny@t1"]
     assert len(gallery["samples"]) == 9
     assert gallery["nearest"][INVALID] is None
-    assert gallery["nearest"][2] == str(results / "inputs" / "002.obj")
+    assert gallery["nearest"][2] == str(results / "inputs/002.obj")
     assert np.isnan(gallery["distances"][INVALID])
-    assert gallery["distances"][2] == pytest.approx(0.03)
+    nearest = read_table(results / "samples/tiny/t1/nearest.csv", ["distance_x100"])
+    distance = float(nearest["distance_x100"][2])
+    assert 0 < distance < 5 and gallery["distances"][2] == pytest.approx(distance / 100)
     figures.gallery(gallery["samples"], gallery["nearest"], gallery["distances"], size=48)
     [(rows, _, notes, _)] = drawn
     samples = [image for name, images in rows if name == "sample" for image in images]
-    nearest = [image for name, images in rows if name != "sample" for image in images]
+    below = [image for name, images in rows if name != "sample" for image in images]
     cross = [np.array_equal(image, render.placeholder(48)) for image in samples]
     assert np.flatnonzero(cross).tolist() == [INVALID]
-    assert [image is None for image in nearest] == cross
+    assert [image is None for image in below] == cross
     assert list(notes.values()).count("no surface") == 1
-    assert "3.00" in notes.values()
+    assert f"{distance:.2f}" in notes.values()
 
 
 def test_ladder_frames_its_three_rows_alike(results, drawn):

@@ -5,7 +5,7 @@ import pytest
 
 from nefgpt.base.errors import InputError
 from nefgpt.evaluation import tables
-from nefgpt.report import page
+from nefgpt.report.page import sample_metrics
 
 HEADER = ",".join(tables.KEYS)
 
@@ -52,9 +52,12 @@ def test_table2_csv(built):
     assert frame.iloc[-1].tolist()[:7] == [
         "NeF-GPT", "(5, 1)", "published", "11.1", "35.64", "91.36", "31.87",
     ]  # fmt: skip
-    html = page._table2(built[1] / "table2.csv", built[1] / "metrics.csv")
-    assert "samples per row against" in html
-    assert html.index("Measured here") < html.index("x_1") < html.index("HyperDiffusion")
+    measured, published = sample_metrics(built[1] / "table2.csv", built[1] / "metrics.csv")
+    assert (measured.title, published.title) == ("Measured here", "Published")
+    assert "samples per row against" in measured.note
+    assert measured.columns[0].cells == ["train meshes", "x_1", "x_1"]
+    assert "HyperDiffusion" in published.columns[0].cells
+    assert measured.columns[2].cells == ["2.12", "∞", "2.12"]
 
 
 def test_markdown_sets_published_apart(built):
