@@ -1,7 +1,6 @@
 """Chamfer distances of point clouds, and how many points of one lie near the other."""
 
 import numpy as np
-from tqdm import tqdm
 
 from nefgpt.compiled import D1, F1, F2, F3, I1, Compiled, in_threads
 from nefgpt.registers import LANES
@@ -60,6 +59,8 @@ def chamfer_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     others = columns if b is None else _columns(b)
     n, m = a.shape[1], (a if b is None else b).shape[1]
     result = np.empty((len(a), len(others)))
+    from tqdm import tqdm  # fits find no matrices, and start sooner without
+
     with tqdm(total=len(a), desc="chamfer", unit="cloud", mininterval=1) as bar:
         for i in range(len(a)):
             first = i if b is None else 0
@@ -103,6 +104,8 @@ def nearest_clouds(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np
         return few, distances
     order = chamfer_matrix(a[valid, ::16], b[:, ::16]).argsort(axis=1, kind="stable")
     columns, others = _columns(a[valid]), _columns(b)
+    from tqdm import tqdm
+
     with tqdm(total=len(valid), desc="nearest", unit="cloud", mininterval=1) as bar:
 
         def some(part: slice) -> None:

@@ -76,8 +76,9 @@ def _folder() -> Path | None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait for another process that compiles; where files have no locks both may."""
-    with (folder / "nefgpt.lock").open("a") as stream:
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
+            stream = stack.enter_context((folder / "nefgpt.lock").open("a"))
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -92,6 +93,9 @@ def compile_and_keep(function: Compiled, file: str, key: bytes) -> tuple[str, by
             return found
         symbol, code = machine_code(function)
         content = symbol.encode() + b"\0" + code
-        with atomic_path(folder / file) as temporary:
-            temporary.write_bytes(hashlib.sha256(key + content).digest() + content)
+        try:
+            with atomic_path(folder / file) as temporary:
+                temporary.write_bytes(hashlib.sha256(key + content).digest() + content)
+        except InputError as error:
+            log.warning("%s is compiled anew in every process: %s", function.name, error)
     return symbol, code

@@ -5,6 +5,7 @@ pack of many.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import logging
@@ -17,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
 from nefgpt import cli, fused
 from nefgpt.errors import InputError
@@ -71,6 +71,12 @@ def way_of(spec: FieldSpec, n_fields: int, settings: dict) -> ModuleType:
     return fused
 
 
+def _bar(steps: int) -> contextlib.AbstractContextManager:
+    from tqdm import tqdm  # takes as long to load as a third of a field's fit
+
+    return tqdm(total=steps, desc="fit", unit="step", mininterval=1)
+
+
 def fit_fields(
     spec: FieldSpec,
     points: np.ndarray,
@@ -108,14 +114,15 @@ def fit_fields(
     steps, per_step = int(settings["steps"]), int(settings["points_per_step"])
     ahead = max(1, min(_STEPS, _NUMBERS // per_step))
     rng = np.random.default_rng(seed)
-    with tqdm(total=steps, desc="fit", unit="step", disable=not progress, mininterval=1) as bar:
+    with _bar(steps) if progress else contextlib.nullcontext() as bar:
         for first in range(0, steps, ahead):
             now = np.arange(first, min(first + ahead, steps))
             chosen = draw_points(values.shape[1], per_step, len(now), rng)
             on_cosine = settings["schedule"] == "cosine"
             if not fields.advance(chosen, cosine(now, steps) if on_cosine else np.ones(len(now))):
                 break
-            bar.update(len(now))
+            if progress:
+                bar.update(len(now))
     return Fitted(*fields.result())
 
 
@@ -275,7 +282,8 @@ def _fit_and_save(
     began = time.perf_counter()
     start = anchor if basis is None else np.zeros(len(basis), np.float32)
     start = np.broadcast_to(start, (len(clouds), len(start)))
-    fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis, way=way)
+    many = len(clouds) > 1
+    fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis, many, way=way)
     seconds = time.perf_counter() - began
     problems, kind = [], kind_of(spec)
     for i, (shape_id, cloud) in enumerate(clouds.items()):

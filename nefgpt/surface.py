@@ -37,8 +37,9 @@ class Surface:
     @property
     def valid(self) -> bool:
         """Whether there is a surface with a positive area."""
-        return len(self.faces) > 0 and bool(self._areas().sum() > 0)
+        return len(self.faces) > 0 and bool(self._areas.sum() > 0)
 
+    @functools.cached_property
     def _areas(self) -> np.ndarray:
         a, b, c = (self.vertices[self.faces[:, i]] for i in range(3))
         return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
@@ -46,7 +47,7 @@ class Surface:
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Area-uniform points, float32 [n, 3]."""
         rng = np.random.default_rng(seed)
-        cumulative = np.cumsum(self._areas())
+        cumulative = np.cumsum(self._areas)
         chosen = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
         chosen = np.minimum(chosen, len(self.faces) - 1)
         root, v = np.sqrt(rng.random((n, 1))), rng.random((n, 1))

@@ -44,11 +44,15 @@ def test_libraries_keep_to_the_threads_of_the_job():
             "igl matplotlib numba pandas scipy.sparse torch trimesh",
         ),
         # A field's job, of which there may be thousands.
-        ("fit, shapes, images", "matplotlib pandas pyarrow scipy.sparse torch trimesh"),
+        ("fit, shapes", "importlib.metadata numba pandas pyarrow scipy torch tqdm trimesh"),
+        ("fit, images", "matplotlib numba pandas pyarrow scipy.sparse torch trimesh"),
         ("sdf", "matplotlib numba pandas pyarrow torch"),
-        ("inputs, weights, tokenizer, sample", "matplotlib pandas scipy.sparse torch trimesh"),
-        ("clouds, extract, metrics, tables", "matplotlib scipy.sparse torch trimesh"),
-        ("present", "torch"),
+        (
+            "inputs, weights, tokenizer, sample",
+            "matplotlib numba pandas scipy.sparse torch trimesh",
+        ),
+        ("clouds, extract, metrics, tables", "matplotlib numba scipy.sparse torch trimesh"),
+        ("present", "numba torch"),
     ],
 )
 def test_a_stage_loads_only_what_it_needs(modules, heavy):

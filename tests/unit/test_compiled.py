@@ -1,6 +1,7 @@
 """Compiled functions: numba's own results without numba, and no code that does not fit."""
 
 import ast
+import contextlib
 import importlib
 import os
 import shutil
@@ -12,7 +13,8 @@ import numba
 import numpy as np
 import pytest
 
-from nefgpt import chamfer, codebook, compiled, fused, parts, surface
+from nefgpt import chamfer, codebook, compiled, compiling, fused, parts, surface
+from nefgpt.errors import InputError
 from nefgpt.field import FieldSpec, random_weights
 
 PACKAGE = Path(compiled.__file__).parent
@@ -154,7 +156,7 @@ def test_other_features_and_versions_are_another_processor(monkeypatch):
         lambda patch: patch.setattr(
             compiled.llvm, "get_host_cpu_features", lambda: compiled.llvm.targets.FeatureMap()
         ),
-        lambda patch: patch.setattr(compiled.importlib.metadata, "version", lambda name: "0.0"),
+        lambda patch: patch.setattr(numba.__spec__, "origin", __file__),
         lambda patch: patch.setattr(compiled.llvmlite, "__version__", "0.0"),
         lambda patch: patch.setenv("NUMBA_CPU_FEATURES", "+sse2"),
     ):
@@ -210,6 +212,24 @@ def test_the_users_folder_where_the_packages_is_read_only(monkeypatch, tmp_path)
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert compiled.folders() == [PACKAGE / "__pycache__", tmp_path / "nefgpt"]
+    monkeypatch.setattr(compiled, "folders", lambda: [Path("/dev/null/kept"), tmp_path / "kept"])
+    monkeypatch.setattr(compiling, "folders", compiled.folders)
+    compiling._folder.cache_clear()
+    parts._parts._load()
+    compiling._folder.cache_clear()
+    assert kept(tmp_path / "kept").exists()
+
+
+def test_a_disk_that_is_full_stops_nothing(monkeypatch, tmp_path, caplog):
+    @contextlib.contextmanager
+    def full(path):
+        raise InputError("the disk is full")
+        yield
+
+    monkeypatch.setattr(compiling, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling, "atomic_path", full)
+    found = compiling.compile_and_keep(parts._parts, "file", b"key")
+    assert len(found[1]) > 1000 and "anew in every process: the disk is full" in caplog.text
 
 
 def test_two_first_processes_compile_once(tmp_path):
@@ -236,8 +256,6 @@ def test_arguments_that_do_not_fit_are_refused():
     ],
 )
 def test_a_function_that_needs_more_than_itself_is_refused(definition, reason, monkeypatch):
-    from nefgpt import compiling
-
     module = type(sys)("some_kernels")
     module.lengths = numba.njit(definition)
     monkeypatch.setitem(sys.modules, "some_kernels", module)
