@@ -1,3 +1,4 @@
+import collections
 import functools
 import hashlib
 import json
@@ -12,6 +13,7 @@ REPO = Path(workflow.basedir).parent
 sys.path.insert(0, str(REPO))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.jobs import Job
 from snakemake.settings.types import DeploymentMethod
 
 from nefgpt.config import validate
@@ -135,13 +137,26 @@ def version(stage):
     return f"{stage} version {VERSIONS[stage]}"
 
 
-def drop_default_rate_limit(workflow):
-    """Select jobs when one has finished, and not ever more often.
+def spare_the_scheduler(workflow):
+    """Keep Snakemake from work that grows with the square of the number of jobs.
 
     With a rate limit every selection asks for another one a second later, and every finished job
     for one more: after a thousand jobs a thousand a second. Another limit than the default of
     100 jobs a second is kept.
+
+    Before a job starts, each of its inputs is looked up in the outputs of all jobs that it needs,
+    to see whether it is a pipe. This workflow has none.
+
+    Every selection asks the disk for the size of the inputs of the jobs that are ready, to start
+    those with large inputs first. Priorities say what comes first here.
     """
+    Job.is_pipe_or_service_input = lambda job, path: False
+
+    async def no_sizes(jobs):
+        pass
+
+    workflow.scheduler.update_input_sizes = no_sizes
+    workflow.scheduler._input_sizes = collections.defaultdict(int)
     limiter = getattr(workflow.scheduler, "job_rate_limiter", None)
     if limiter is not None and (limiter.max_jobs, limiter.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
