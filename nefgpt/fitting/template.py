@@ -20,6 +20,7 @@ from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
 from nefgpt.fields.file import save_field
+from nefgpt.fields.fits import Space
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.basis import learn_basis
 from nefgpt.fitting.optimise import fit_fields, training_points
@@ -57,7 +58,7 @@ def make(
                 f"the template shape {shape_id} was rejected ({cloud['rejected']}): name another "
                 "one as template.shape_id"
             )
-    zero = np.zeros(spec.n_weights, np.float32)
+    zero = Space(np.zeros(spec.n_weights, np.float32))
     start = random_weights(spec, stable_seed(seed, "template"))[None]
     fitted = fit_fields(
         spec, *training_points(spec, usable), start, zero, settings, stable_seed(seed, "fit")
