@@ -4,7 +4,6 @@ The test split is left alone, so that a setting chosen here is measured there fo
 """
 
 import argparse
-import dataclasses
 import itertools
 from pathlib import Path
 
@@ -58,13 +57,9 @@ def tune(
     for values in tqdm(grid, desc="settings", unit="setting"):
         chosen = dict(zip(KEYS, values, strict=True))
         tokens, labels = gpt_samples(*gpt, tokenizer, Setting(**chosen), n, seed, batch_size)
-        made = dataclasses.replace(
-            source,
-            shape_ids=[f"sample-{i}" for i in range(n)],
-            splits=["sample"] * n,
-            labels=labels,
-            weights=tokenizer.decode(tokens),
-        )
+        ids, splits = [f"sample-{i}" for i in range(n)], ["sample"] * n
+        decoded = tokenizer.decode(tokens)
+        made = Fields(source.spec, source.template, ids, splits, labels, decoded)
         clouds, about = decode_all(made, extract, seed, reference.shape[1:])
         found = set_metrics(clouds, reference, known, seed, kind.distances)[0]
         if classifier:

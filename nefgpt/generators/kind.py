@@ -6,7 +6,7 @@ import numpy as np
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
-from nefgpt.fitting.weights import Fields, write_fields
+from nefgpt.fitting.weights import Fields, Row, write_fields
 
 
 def choose_train(n_train: int, n: int, seed: int) -> np.ndarray:
@@ -31,10 +31,19 @@ def write_samples(
     ids: list[str],
     labels: list[int | None],
     made: np.ndarray,
+    coefficients: np.ndarray | None = None,
 ) -> None:
-    """Write `fields.parquet` with the layout of `source`."""
+    """Write `fields.parquet` with the layout of `source`.
+
+    Parameters
+    ----------
+    made : float32 [n, W].
+    coefficients : float32 [n, k] in the basis of `source`, where they are known.
+    """
+    known = [None] * len(made) if coefficients is None else coefficients
     rows = (
-        (name, "sample", label, field, {})
-        for name, label, field in zip(ids, labels, made, strict=True)
+        Row(name, "sample", label, field, {}, own)
+        for name, label, field, own in zip(ids, labels, made, known, strict=True)
     )
-    write_fields(out_dir / "fields.parquet", source.spec, source.template, rows)
+    basis = None if coefficients is None else source.basis
+    write_fields(out_dir / "fields.parquet", source.spec, source.template, rows, basis)

@@ -79,7 +79,7 @@ def main() -> None:
     source = read_fields(args.weights)
     train = source.of_split("train")
     n, seeds = args.n_samples, range(args.seed, args.seed + args.draws)
-    ids = [f"sample-{i}" for i in range(n * args.draws)]
+    ids, coefficients = [f"sample-{i}" for i in range(n * args.draws)], None
     if args.method == "gaussian":
         k = cli.settings_argument(Gaussian, args.settings).n_components
         drawn, wanted = zip(*(gaussian_samples(source, n, k, seed) for seed in seeds), strict=True)
@@ -104,5 +104,7 @@ def main() -> None:
         labels = [source.labels[i] for i in chosen]
         made = source.weights[chosen]
         if args.method == "quantised-train-fields":
-            made = load_tokenizer(args.codebook).decode(read_tokens(args.tokens)[chosen])
-    write_samples(args.out_dir, source, ids, labels, made)
+            made = load_tokenizer(args.codebook).decode(read_tokens(args.tokens).tokens[chosen])
+        elif source.coefficients is not None:
+            coefficients = source.coefficients[chosen]
+    write_samples(args.out_dir, source, ids, labels, made, coefficients)
