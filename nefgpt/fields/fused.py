@@ -40,6 +40,11 @@ _AT_ONCE = 16  # fields, or more where there are more threads, that are fitted b
 _ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2}
 _OUTPUTS = {"tanh": 0, "sigmoid": 1, "none": 2}
 _LOSSES = {"l1": 0, "mse": 1}
+# Of Adam (Kingma and Ba 2015), and of the plateau: a field's rate is halved when its smoothed loss
+# has not come below a share of its lowest for so many steps; the least rate is the first over 1000.
+# They stand here because machine code is kept until this file changes.
+MEAN_DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
+SMOOTHING, IMPROVED, PATIENCE, RATE_SPAN = 0.02, 0.999, 200, 1000
 _F = np.float32
 _PROGRESS = np.dtype(  # of one field's fit
     [
@@ -356,24 +361,28 @@ def _advance(rows, points, target, chosen, factors, fixed, about, rule, moments,
                 break
             own.steps += 1
             rate = own.rate * factors[s]
-            if plateau:  # halve the rate where the smoothed loss has not improved for 200 steps
-                smoothed = own.smoothed + 0.02 * (loss - own.smoothed) if own.steps > 1 else loss
+            if plateau:
+                smoothed = (
+                    own.smoothed + SMOOTHING * (loss - own.smoothed) if own.steps > 1 else loss
+                )
                 own.smoothed = smoothed
                 own.stalled += 1
-                if smoothed < 0.999 * own.best:
+                if smoothed < IMPROVED * own.best:
                     own.best = smoothed
                     own.stalled = 0
-                elif own.stalled > 200:
+                elif own.stalled > PATIENCE:
                     own.stalled = 0
                     own.done = own.rate <= least_rate
                     own.rate = max(own.rate / 2, least_rate)
-            size = _F(rate / (1 - 0.9**own.steps))
-            unit = _F((1 - 0.999**own.steps) ** -0.5)
+            size = _F(rate / (1 - MEAN_DECAY**own.steps))
+            unit = _F((1 - SQUARE_DECAY**own.steps) ** -0.5)
             share = _F(1) if own.steps == 1 else _F(1 - decay)
             for i in range(len(free)):
-                mean[i] += _F(0.1) * (gradient[i] - mean[i])
-                square[i] = _F(0.999) * square[i] + _F(0.001) * gradient[i] * gradient[i]
-                free[i] -= size * mean[i] / (np.sqrt(square[i]) * unit + _F(1e-8))
+                mean[i] += _F(1 - MEAN_DECAY) * (gradient[i] - mean[i])
+                square[i] = (
+                    _F(SQUARE_DECAY) * square[i] + _F(1 - SQUARE_DECAY) * gradient[i] * gradient[i]
+                )
+                free[i] -= size * mean[i] / (np.sqrt(square[i]) * unit + _F(EPSILON))
                 average[i] += share * (free[i] - average[i])
             if own.done:
                 break
@@ -487,7 +496,7 @@ class Fit:
         self.fixed, self.about = (anchor, basis, origin), _about(spec, settings.loss)
         rate, plateau = float(settings.learning_rate), settings.schedule == "plateau"
         decays = float(settings.pull), float(settings.averaging)
-        self.rule = *decays, plateau, rate / 1000
+        self.rule = *decays, plateau, rate / RATE_SPAN
         self.moments = np.zeros((n, 4, free), np.float32)
         self.moments[:, 0] = self.moments[:, 3] = start
         self.progress = np.zeros(n, _PROGRESS)
