@@ -265,15 +265,19 @@ def fit(
     ----------
     losses_of : losses of an iteration's batch, whose sum is learned; a generator makes each when
         the one before has gone back.
-    evaluate : losses [n] of held-out rows, whose mean compares checkpoints, and more figures of
-        the course's row; None when there is nothing to choose by.
+    evaluate : losses [n] of held-out rows, whose mean compares checkpoints, and more figures (of
+        Python, not NumPy) of the course's row; None when there is nothing to choose by.
     state : what to go on from, and where to keep that. To be cleared when results are written.
 
     Raises
     ------
     InputError
         when the loss or its gradient turns non-finite, naming the iteration.
+    ValueError
+        when a plan without a seed is given a state.
     """
+    if state and plan.seed is None:
+        raise ValueError(f"{plan.title}: no run without a seed can be resumed")
     course = Course()
     if state and (found := state.load()):
         model.load_state_dict(found["model"])

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -242,6 +243,11 @@ def test_without_a_seed_random_numbers_go_on():
     assert drawn == [torch.rand(()).item() for _ in range(3)]
 
 
+def test_without_a_seed_there_is_no_state(tmp_path):
+    with pytest.raises(ValueError, match="toy: no run without a seed can be resumed"):
+        Toy(seed=None).fit(State(tmp_path, "toy"))
+
+
 def test_without_evaluation_the_last_weights_are_the_models_own(tmp_path, often):
     toy, state = Toy(), State(tmp_path, "toy")
     course = fit(toy.model, toy.optimiser, toy.plan, toy.losses_of, state=state)
@@ -264,3 +270,10 @@ def test_every_epoch_sees_every_row_once():
     rows = np.concatenate([training.batch_rows(10, 4, i, 0) for i in range(5)])
     assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
     assert rows[:10].tolist() != rows[10:].tolist()
+
+
+def test_learning_rate():
+    about = {"iterations": 103, "warmup": 3, "learning_rate": 1.0, "min_learning_rate": 0.1}
+    rates = [training.learning_rate(SimpleNamespace(**about), i) for i in range(104)]
+    np.testing.assert_allclose(rates[:4], [1 / 3, 2 / 3, 1, 1])
+    assert rates[53] == pytest.approx(0.55) and rates[103] == pytest.approx(0.1)
