@@ -6,6 +6,8 @@ import numpy as np
 
 from nefgpt.fields.settings import Optimiser
 
+RATE_SPAN = 1000  # of a plateau: the first rate over the least
+
 
 class Space(NamedTuple):
     """Where fields are looked for, in arrays or in tensors.
@@ -56,7 +58,7 @@ class Rule(NamedTuple):
     @classmethod
     def of(cls, settings: Optimiser) -> "Rule":
         """The rule that a configuration asks for."""
-        plateau, least = settings.schedule == "plateau", float(settings.learning_rate) / 1000
+        plateau, least = settings.schedule == "plateau", float(settings.learning_rate) / RATE_SPAN
         return cls(float(settings.pull), float(settings.averaging), plateau, least)
 
 

@@ -21,6 +21,11 @@ _AT_ONCE = 16  # fields, or more where there are more threads, that are fitted b
 _ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2}
 _OUTPUTS = {"tanh": 0, "sigmoid": 1, "none": 2}
 _LOSSES = {"l1": 0, "mse": 1}
+# Of Adam (Kingma and Ba 2015), and of the plateau: a field's rate is halved when its smoothed loss
+# has not come below a share of its lowest for so many steps. They stand here because machine code
+# is kept until this file changes.
+MEAN_DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
+SMOOTHING, IMPROVED, PATIENCE = 0.02, 0.999, 200
 _PROGRESS = np.dtype(  # of one field's fit
     [
         ("rate", "f8"),

@@ -193,26 +193,29 @@ class Fit:
         # A field that failed or is done stands still, and its neighbours never see it.
         moving = (alive & ~failing)[:, None]
         gradient.masked_fill_(~moving, 0.0)
-        now["mean"].lerp_(gradient, 0.1)
-        now["square"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        now["mean"].lerp_(gradient, 1 - fused.MEAN_DECAY)
+        square, decayed = now["square"], fused.SQUARE_DECAY
+        square.mul_(decayed).addcmul_(gradient, gradient, value=1 - decayed)
         rate = now["rate"] * factor * moving
         if self.rule.plateau:
             self._watch(loss, moving[:, 0])
         count = self.step + 1
-        scale = now["square"].sqrt().mul_((1 - 0.999**count) ** -0.5).add_(1e-8)
-        now["free"] -= rate / (1 - 0.9**count) * now["mean"] / scale
+        scale = square.sqrt().mul_((1 - decayed**count) ** -0.5).add_(fused.EPSILON)
+        now["free"] -= rate / (1 - fused.MEAN_DECAY**count) * now["mean"] / scale
         if decay:
             now["average"].lerp_(now["free"], moving * (1.0 if count == 1 else 1 - decay))
         now["steps"] += moving[:, 0]
 
     def _watch(self, loss: Tensor, moving: Tensor) -> None:
-        """Halve the rate of every field whose smoothed loss has not improved for 200 steps."""
+        """Halve the rate of every field whose smoothed loss does not improve any more."""
         now = self.now
-        smoothed = torch.where(now["smoothed"].isnan(), loss, now["smoothed"].lerp(loss, 0.02))
-        better = smoothed < now["best"] * 0.999
+        smoothed = torch.where(
+            now["smoothed"].isnan(), loss, now["smoothed"].lerp(loss, fused.SMOOTHING)
+        )
+        better = smoothed < now["best"] * fused.IMPROVED
         now["smoothed"], now["best"] = smoothed, torch.where(better, smoothed, now["best"])
         now["stalled"].add_(1).masked_fill_(better, 0.0)
-        stalls = now["stalled"] > 200
+        stalls = now["stalled"] > fused.PATIENCE
         now["done"] |= moving & stalls & (now["rate"][:, 0] <= self.rule.least_rate)
         halved = (now["rate"] * 0.5).clamp_min(self.rule.least_rate)
         now["rate"] = torch.where(stalls[:, None], halved, now["rate"])
