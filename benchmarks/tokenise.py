@@ -92,7 +92,7 @@ def measure_pair(lab: Lab, name: str, args: argparse.Namespace) -> dict:
         two = np.stack([align(spec, b[None], a)[0] for a, b in zip(one, two, strict=True)])
     losses, overlaps = [], []
     chosen = np.random.default_rng(0).permutation(data.values.shape[1])[:8192]
-    points, values = data.points[rows][:, chosen], data.values[rows][:, chosen]
+    points, values = (part[rows].take(chosen, axis=1) for part in (data.points, data.values))
     for share in (0.0, 0.5, 1.0):
         between = (one + share * (two - one)).astype(np.float32)
         found = np.stack([fused.values(spec, w, p) for w, p in zip(between, points, strict=True)])
