@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nefgpt.base import training
 from nefgpt.base.device import computing, device
 from nefgpt.generators.gpt import batches
 from nefgpt.generators.gpt import train as train_gpt
@@ -106,7 +107,8 @@ def our_step(n_codes: int, context: int, width: int, heads: int, layers: int, ba
         made = batches.make_batch(train, settings, n_codes, iteration, 0)
         inputs, targets = (torch.from_numpy(part).to(device()) for part in made)
         optimiser.clear()
-        train_gpt.gradients(model, inputs, targets, smooth, settings, contextlib.nullcontext)
+        losses = train_gpt.losses(model, inputs, targets, smooth, 1, contextlib.nullcontext)
+        training.gradients(model, losses, 1.0)
         optimiser.step(1e-3)
 
     return step
