@@ -25,5 +25,5 @@ def test_headings_point_to_the_best():
 
 
 def test_the_ladder_comes_before_the_generators():
-    found = rows.rows_of(validate(dict(TINY)), "shapes")
+    found = validate(dict(TINY)).rows
     assert [row for row, _ in found] == [*rows.RESERVED[:1], *rows.RESERVED[2:], "tiny"]

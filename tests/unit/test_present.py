@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def write_row(root, row, setting, shape_ids, *, invalid=(), scale=1.0):
 def write_results(root: Path) -> Path:
     """A complete small results folder."""
     rng = np.random.default_rng(0)
-    write_json(root / "config.json", validate(CONFIG))
+    write_json(root / "config.json", asdict(validate(CONFIG)))
     rows = {"shape_id": IDS, "split": ["train"] * 5 + ["val"] * 2 + ["test"]}
     write_json(root / "shapes.json", [[*row, None] for row in zip(*rows.values(), strict=True)])
     rows["source_path"] = [str(root / "inputs" / f"{shape_id}.obj") for shape_id in IDS]
@@ -87,7 +88,7 @@ def write_results(root: Path) -> Path:
         fields[0],
         [(*row, None, w, quality) for *row, w in zip(TRAIN + VAL, splits, fields, strict=True)],
     )
-    found = tokenizer.fit_tokenizer(fields[:5], fields[0], validate(CONFIG)["tokens"])
+    found = tokenizer.fit_tokenizer(fields[:5], fields[0], validate(CONFIG).tokens)
     tokens = found.encode(fields)
     tokenizer.save_tokenizer(root / "codebook.safetensors", found, np.bincount(tokens.ravel()))
     rows = {"shape_id": TRAIN + VAL, "split": splits, "label": [None] * 7}
