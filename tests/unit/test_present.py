@@ -18,10 +18,12 @@ from nefgpt.config import validate
 from nefgpt.evaluation import tables
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting import weights
+from nefgpt.generators.components import Differences
 from nefgpt.generators.gpt import tokenizer
 from nefgpt.generators.gpt.tokens import write_tokens
 from nefgpt.generators.rows import GAUSSIAN
 from nefgpt.report import figures, present, render
+from nefgpt.signals.table import SHAPES_SCHEMA
 
 REPO = Path(present.__file__).parents[2]
 # Ids of digits with leading zeros, as some datasets have them.
@@ -71,7 +73,8 @@ def write_results(root: Path) -> Path:
     rows = {"shape_id": IDS, "split": ["train"] * 5 + ["val"] * 2 + ["test"]}
     write_json(root / "shapes.json", [[*row, None] for row in zip(*rows.values(), strict=True)])
     rows["source_path"] = [str(root / "inputs" / f"{shape_id}.obj") for shape_id in IDS]
-    pq.write_table(pa.table(rows), root / "shapes.parquet")
+    shapes = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
+    pq.write_table(pa.Table.from_pylist(shapes, SHAPES_SCHEMA), root / "shapes.parquet")
     (root / "inputs").mkdir()
     for shape_id, path in zip(IDS, rows["source_path"], strict=True):
         mesh = mesh_of(shape_id)
@@ -88,8 +91,10 @@ def write_results(root: Path) -> Path:
         fields[0],
         [(*row, None, w, quality) for *row, w in zip(TRAIN + VAL, splits, fields, strict=True)],
     )
-    found = tokenizer.fit_tokenizer(fields[:5], fields[0], validate(CONFIG).tokens)
-    tokens = found.encode(fields)
+    seen = Differences(fields - fields[0])
+    train = Differences(seen.numbers[:5])
+    found = tokenizer.fit_tokenizer(train, fields[0], validate(CONFIG).tokens)
+    tokens = found.encode(seen)
     tokenizer.save_tokenizer(root / "codebook.safetensors", found, np.bincount(tokens.ravel()))
     rows = {"shape_id": TRAIN + VAL, "split": splits, "label": [None] * 7}
     write_tokens(root / "tokens.parquet", rows, tokens, 7)
