@@ -31,14 +31,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nefgpt.base import cli
 from nefgpt.base.device import device
 from nefgpt.base.errors import InputError
+from nefgpt.base.files import read_table
 from nefgpt.base.seeds import stable_seed
 from nefgpt.evaluation import sets
 from nefgpt.evaluation.metric import Known, Samples
 from nefgpt.fields import stacked
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields, training_points
 from nefgpt.fitting.weights import read_fields, write_fields
+from nefgpt.generators.components import Differences
 from nefgpt.generators.gpt.tokenizer import fit_tokenizer
 from nefgpt.generators.settings import Tokens
 from nefgpt.inputs import meshes
@@ -330,8 +333,8 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
     first = random_weights(spec, stable_seed(SEED, "template"))[None]
     own = replace(fit, steps=args.template_steps)
     with computed_with(precision):
-        one = spec, points[:1], values[:1], first, 0 * first[0], own, seed
-        template = fit_fields(*one, **how)[0][0]
+        one = spec, points[:1], values[:1], first, Space(0 * first[0]), own, seed
+        template = fit_fields(*one, **how).weights[0]
         starts = np.broadcast_to(template, (len(points), len(template)))
         if start == "random":
             starts = np.stack(
@@ -344,7 +347,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
                 points[i : i + PACK],
                 values[i : i + PACK],
                 starts[i : i + PACK],
-                template,
+                Space(template),
                 fit,
                 seed,
                 **how,
@@ -352,7 +355,10 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
             for i in range(0, len(points), PACK)
         ]
         seconds = (time.process_time() - began) / len(points)
-    weights, losses, failed, _ = (np.concatenate(parts) for parts in zip(*packs, strict=True))
+    weights, losses, failed = (
+        np.concatenate([getattr(pack, name) for pack in packs])
+        for name in ("weights", "losses", "failed")
+    )
     surfaces = [surface(spec, field, **extract) for field in weights]
     rows = [
         {"loss": float(losses[i])}
@@ -366,10 +372,10 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
         template,
         [(data.ids[i], "train", None, weights[i], row) for i, row in enumerate(rows)],
     )
-    tokenizer = fit_tokenizer(weights, template, TOKENS)
+    tokenizer = fit_tokenizer(Differences(weights - template), template, TOKENS)
     lost = []
     for i in range(min(args.quantised, len(weights))):
-        field = tokenizer.decode(tokenizer.encode(weights[i : i + 1]))[0]
+        field = tokenizer.decode(tokenizer.encode(Differences(weights[i : i + 1] - template)))[0]
         new = shapes.overlap(spec, field, data.signals[i])
         new |= shapes.closeness(surface(spec, field, **extract), data.dense[i])
         lost.append({k: new[k] - rows[i][k] for k in ("iou", "chamfer", "f_score")})
@@ -476,8 +482,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows: list[dict] = []
     if args.out.exists():
-        with args.out.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = read_table(args.out, []).to_dict("records")
         if rows and list(rows[0]) != COLUMNS:
             raise InputError(f"{args.out} has other columns; name another file")
     known = {(row["dataset"], row["variant"], row["settings"]) for row in rows}

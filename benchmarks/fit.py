@@ -26,6 +26,7 @@ from nefgpt.base.seeds import stable_seed
 from nefgpt.fields import fused
 from nefgpt.fields import stacked as in_torch
 from nefgpt.fields.file import save_field
+from nefgpt.fields.fits import Batch, Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields, training_points
@@ -119,7 +120,8 @@ def stacked(
         wait()
         began = time.perf_counter()
         chosen = torch.randint(points.shape[1], (per_step,), device=device())
-        in_torch.batched(SPEC, free, free[0], None, points, target, rows, chosen, OURS.loss)
+        batch = Batch(points, target, rows, chosen)
+        in_torch.batched(SPEC, free, Space(free[0]), batch, OURS.loss)
         wait()
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
@@ -147,7 +149,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     settings = replace(OURS, points_per_step=per_step, learning_rate=args.learning_rate)
     signals = [load_signal(path) for path in paths.values()]
     points, values = training_points(SPEC, signals)
-    zero = np.zeros(SPEC.n_weights, np.float32)
+    zero = Space(np.zeros(SPEC.n_weights, np.float32))
     start = random_weights(SPEC, 0)[None]
     begin = replace(TEMPLATE, steps=args.template_steps)
     how = {"way": in_torch if device().type == "cuda" else fused, "progress": False}
@@ -174,7 +176,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
             points[rows],
             values[rows],
             starts,
-            start,
+            Space(start),
             replace(settings, steps=steps),
             0,
             **how,

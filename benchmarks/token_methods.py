@@ -19,11 +19,13 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path
 from nefgpt.base.seeds import stable_seed
 from nefgpt.fields.align import align
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fields.stacked import evaluate
 from nefgpt.fitting.basis import learn_basis
 from nefgpt.fitting.optimise import cosine, draw_points, fit_fields, training_points
+from nefgpt.generators.components import Differences
 from nefgpt.generators.gpt.codebook import fit_codes
 from nefgpt.generators.gpt.tokenizer import Tokenizer, fit_tokenizer
 from nefgpt.generators.settings import Tokens
@@ -145,20 +147,19 @@ class Lab:
         for i in range(0, len(rows), pack):
             these = rows[i : i + pack]
             own = anchor[i] if anchor.ndim == 2 else anchor
-            weights, _, failed, _ = fit_fields(
+            found = fit_fields(
                 spec,
                 self.data.points[these],
                 self.data.values[these],
                 start[i : i + pack],
-                own,
+                Space(own, basis),
                 settings,
                 stable_seed(self.seed, "fit", order),
-                basis,
                 progress=False,
             )
-            if (failed >= 0).any():
+            if (found.failed >= 0).any():
                 raise InputError(f"a fit turned non-finite (shapes {these}): lower its rate")
-            parts.append(weights)
+            parts.append(found.weights)
         return np.concatenate(parts)
 
     def random_start(self, name: object, spec: FieldSpec | None = None) -> np.ndarray:
@@ -184,7 +185,9 @@ class Lab:
         points = self.data.points[train].reshape(1, -1, 3)
         values = self.data.values[train].reshape(1, -1)
         seed = stable_seed(self.seed, "fit")
-        return fit_fields(spec or self.spec, points, values, start, zero, settings, seed)[0][0]
+        own = Space(zero)
+        found = fit_fields(spec or self.spec, points, values, start, own, settings, seed)
+        return found.weights[0]
 
 
 def timed(
@@ -367,18 +370,19 @@ Coded = tuple[np.ndarray, np.ndarray]  # tokens [n, L] and the fields [n, W] the
 def scalar(lab: Lab, found: Fitted) -> Tokenizer:
     """The paper's tokenizer, learned from the train fields."""
     settings = Tokens(kind="scalar", n_codes=lab.options["codes"])
-    return fit_tokenizer(found.weights[: lab.data.n_train], found.origin, settings)
+    train = Differences(found.weights[: lab.data.n_train] - found.origin)
+    return fit_tokenizer(train, found.origin, settings)
 
 
 def components(lab: Lab, fields: np.ndarray, origin: np.ndarray, k: int) -> Tokenizer:
     """The shipped tokenizer of k principal components, learned from the train fields."""
     settings = Tokens(kind="basis", n_codes=lab.options["codes"], n_components=k)
-    return fit_tokenizer(fields[: lab.data.n_train], origin, settings)
+    return fit_tokenizer(Differences(fields[: lab.data.n_train] - origin), origin, settings)
 
 
 def through(tokenizer: Tokenizer, fields: np.ndarray) -> Coded:
     """Tokens of fields, and what they decode to."""
-    tokens = tokenizer.encode(fields)
+    tokens = tokenizer.encode(Differences(fields - tokenizer.template))
     return tokens, tokenizer.decode(tokens)
 
 

@@ -18,6 +18,7 @@ from nefgpt.base import training
 from nefgpt.evaluation import classifier
 from nefgpt.evaluation.settings import ClassifierTraining
 from nefgpt.fields import stacked
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import basis, optimise
@@ -173,7 +174,7 @@ def test_fits(schedule, in_basis, both):
     basis = np.random.default_rng(1).normal(0, 0.1, (3, len(anchor))).astype(np.float32)
     basis = basis if in_basis else None
     start = np.zeros((4, 3), np.float32) if in_basis else np.stack([anchor] * 4)
-    problem = SPEC, points, values, start, anchor, settings, 0, basis
+    problem = SPEC, points, values, start, Space(anchor, basis), settings, 0
     cpu, device = both(lambda: optimise.fit_fields(*problem, progress=False, way=stacked))
     for expected, found in zip(cpu, device, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -190,15 +191,8 @@ def test_the_host_waits_for_no_step_of_a_fit(schedule, monkeypatch):
     waits = []
     for steps in (1, 7):
         with Emulation() as emulation:
-            fields = stacked.Fit(
-                SPEC,
-                points,
-                values,
-                np.stack([anchor] * 3),
-                anchor,
-                None,
-                settings,
-            )
+            start = np.stack([anchor] * 3)
+            fields = stacked.Fit(SPEC, points, values, start, Space(anchor), settings)
             emulation.waits.clear()
             assert fields.advance(np.zeros((steps, 20), np.int64), np.ones(steps))
             waits.append(len(emulation.waits))
