@@ -1,4 +1,4 @@
-"""Figures and report of a whole results folder, written by the stages."""
+"""Figures and report of whole results folders, written by the stages."""
 
 import json
 import re
@@ -22,7 +22,8 @@ from nefgpt.generators import sample
 from nefgpt.generators.gpt import tokenizer
 from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.kind import Given, Made
-from nefgpt.report import figures, present, render
+from nefgpt.report import figures, pictures
+from nefgpt.report.results import Run, best_setting
 from nefgpt.signals import sdf, shapes, table
 from nefgpt.signals.surface import Surface
 
@@ -162,8 +163,8 @@ def results(written, tmp_path):
 
 def test_figures_and_report(results):
     out = results / "report.html"
-    present.main(["figures", "--results", str(results)])
-    present.main(["report", "--results", str(results), "--out", str(out)])
+    figures.main(["figures", "--results", str(results)])
+    figures.main(["report", "--results", str(results), "--out", str(out)])
     stems = {"gallery-gaussian@pca", "gallery-tiny@k3-t1", "gallery-tiny@t1"}
     stems |= {"metrics", "ladder", "losses", "tokens", "weights"}
     names = {path.name for path in (results / "figures").iterdir()}
@@ -172,110 +173,117 @@ def test_figures_and_report(results):
     for text in (
         ">run<", "HyperDiffusion", "Quality of the fits", ">1.230<", ">0.900<", "entropy bits",
         "Left out: 1 ", "embedding: 8", "1 empty or invalid",
-        "first 9 of 9 samples (not selected; 8 of all have a surface", "nearest train shape",
+        "first 9 of 9 samples (not selected; 1 of all are empty", "nearest training signal",
+        "nearest training shapes, with the Chamfer distance ×10²",
     ):  # fmt: skip
         assert text in page, text
     assert page.count("<figure>") == len(stems)
     (data,) = re.findall(r'<script type="application/json" id="meshes">(.*?)</script>', page)
     shown = json.loads(data)
-    assert shown[0]["label"] == "tiny t1: sample 0"  # the row with the lowest 1-NNA
-    assert sum("nearest" in mesh["label"] for mesh in shown) == present.VIEWER_NEAREST
+    assert best_setting(Run(results)) == ("tiny", "t1")  # the row with the lowest 1-NNA
+    assert shown[0]["label"] == "tiny t1: sample 0"
+    assert sum("nearest" in mesh["label"] for mesh in shown) == figures.VIEWER_NEAREST
     # Input meshes have the size of the fields fitted to them.
     np.testing.assert_allclose([mesh["scale"] for mesh in shown], 0.45, atol=1e-6)
-    present.make_report(results, out)
+    figures.make_report(results, out)
     assert out.read_text(encoding="utf-8") == page
 
 
 def test_inputs_are_found_from_any_folder(results, monkeypatch):
-    root, specs = results.parents[1], []
+    root, found = results.parents[1], []
     for folder, named in ((".", RESULTS), ("results/run/inputs", results), ("results", "run")):
         monkeypatch.chdir(root / folder)
-        spec = present.figure_spec(named)
-        specs.append([spec["galleries"][0]["nearest"], [row["mesh"] for row in spec["ladder"]]])
-    assert specs[0] == specs[1] == specs[2]
-    assert specs[0][1] == [str(results / f"inputs/{shape_id}.obj") for shape_id in TRAIN]
+        run = Run(named)
+        found.append([shapes.mesh_of(run.real(shape_id))[0] for shape_id in TRAIN])
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    expected = [mesh_of(shape_id).vertices for shape_id in TRAIN]
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the figures of pictures were asked to draw."""
+    """What the grids of pictures were asked to show; pictures are small."""
     calls = []
-    monkeypatch.setattr(figures, "pictures", lambda *rows, **more: calls.append((*rows, more)))
+    monkeypatch.setattr(pictures, "picture_grid", lambda *rows, **more: calls.append((*rows, more)))
+    monkeypatch.setattr(shapes, "SIDE", 48)
+    monkeypatch.setattr(pictures, "WIDTH", 8 * 56)
     return calls
 
 
+def draw(results: Path, file: str) -> None:
+    {one.file: one for one in figures.figures_of(Run(results))}[file].draw()
+
+
 def test_invalid_samples_stay_visible(results, drawn):
-    galleries = {entry["name"]: entry for entry in present.figure_spec(results)["galleries"]}
-    gallery = galleries["tiny@t1"]
-    assert len(gallery["samples"]) == 9
-    assert gallery["nearest"][INVALID] is None
-    assert gallery["nearest"][2] == str(results / "inputs/002.obj")
-    assert np.isnan(gallery["distances"][INVALID])
+    draw(results, "gallery-tiny@t1.png")
     nearest = read_table(results / "samples/tiny/t1/nearest.csv", ["distance_x100"])
     distance = float(nearest["distance_x100"][2])
-    assert 0 < distance < 5 and gallery["distances"][2] == pytest.approx(distance / 100)
-    figures.gallery(gallery["samples"], gallery["nearest"], gallery["distances"], size=48)
+    assert 0 < distance < 5
     [(rows, _, notes, _)] = drawn
     samples = [image for name, images in rows if name == "sample" for image in images]
     below = [image for name, images in rows if name != "sample" for image in images]
-    cross = [np.array_equal(image, render.placeholder(48)) for image in samples]
-    assert np.flatnonzero(cross).tolist() == [INVALID]
+    cross = [np.array_equal(image, pictures.cross(48)) for image in samples]
+    assert len(cross) == 9 and np.flatnonzero(cross).tolist() == [INVALID]
     assert [image is None for image in below] == cross
-    assert list(notes.values()).count("no surface") == 1
+    assert list(notes.values()).count("empty") == 1
     assert f"{distance:.2f}" in notes.values()
 
 
 def test_ladder_frames_its_three_rows_alike(results, drawn):
-    spec = present.figure_spec(results)
-    assert [row["shape_id"] for row in spec["ladder"]] == TRAIN
-    columns = [[row[key] for row in spec["ladder"]] for key in ("mesh", "field", "quantised")]
-    figures.ladder(*columns, TRAIN, size=48, extent=spec["extent"])
-    images = np.array([images for _, images in drawn[0][0]], int)
+    draw(results, "ladder.png")
+    [(rows, _, more)] = drawn
+    assert more["heads"] == TRAIN
+    assert [name for name, _ in rows] == ["meshes", "fields", "quantised fields"]
+    images = np.array([images for _, images in rows], int)
     assert images.shape == (3, 5, 48, 48, 4)
     assert images[0, 0, ..., 3].any()
     # The same shapes: a few levels of shading apart, but never another outline.
     assert np.abs(images[0] - images[1]).mean() < 0.5
-    assert np.array_equal(images[2, 2], render.placeholder(48))
+    assert np.array_equal(images[2, 2], pictures.cross(48))
     assert np.abs(images[1, [0, 1, 3, 4]] - images[2, [0, 1, 3, 4]]).max() == 0
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "config.json", "shapes.parquet", "weights.parquet", "tokens.parquet",
+        "config.json", "shapes.json", "weights.parquet", "tokens.parquet",
         "codebook.safetensors", "gpt/tiny/losses.csv", "tables/metrics.csv",
         "samples/tiny/t1/samples.csv", "samples/gaussian/pca/nearest.csv",
         "samples/tiny/k3-t1/meshes/3.ply", "samples/train-fields/all/meshes/0.ply",
-        "inputs/003.obj",
+        "inputs/003.obj", "sdf/001.npz",
     ],
 )  # fmt: skip
 def test_missing_files_are_named_by_the_figures(results, name):
     (results / name).unlink()
     with pytest.raises(InputError, match=re.escape(name)):
-        present.make_figures(results)
+        figures.make_figures(results)
+
+
+def test_losses_of_an_earlier_release_are_named(results):
+    path = results / "gpt/tiny/losses.csv"
+    write_text(path, path.read_text().replace("calibrated_val_loss", "loss"))
+    with pytest.raises(InputError, match=r"losses\.csv lacks .*calibrated_val_loss"):
+        figures.make_figures(results)
 
 
 @pytest.mark.parametrize(
     "name", ["tokens.json", "rejected.tsv", "tables/table2.csv", "figures/ladder.png"]
 )
 def test_missing_files_are_named_by_the_report(results, name):
-    if name != "figures/ladder.png":
-        for figure, _ in present.report_spec(results)["figures"]:
-            Path(figure).parent.mkdir(exist_ok=True)
-            Path(figure).write_bytes(b"")
-        (results / name).unlink()
-    else:
-        write_text(results / "figures/metrics.svg", "<svg/>")
+    for one in figures.figures_of(Run(results)):
+        write_text(results / "figures" / one.file, "")
+    (results / name).unlink()
     with pytest.raises(InputError, match=re.escape(name)):
-        present.make_report(results, results / "report.html")
+        figures.make_report(results, results / "report.html")
 
 
 def test_rows_that_do_not_belong_together_are_refused(results):
     path = results / "samples/quantised-train-fields/all/samples.csv"
     path.write_text(path.read_text().replace(",000,", ",004,"))
-    with pytest.raises(InputError, match="different shapes"):
-        present.figure_spec(results)
+    with pytest.raises(InputError, match="different signals"):
+        figures.figures_of(Run(results))
     path = results / "samples/tiny/t1/nearest.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match=r"tiny/t1/nearest\.csv"):
-        present.figure_spec(results)
+        Run(results).samples("tiny", "t1")
