@@ -56,6 +56,8 @@ def find_and_load(name, import_):
                 setattr(module, key, timed(value, "read"))
     if name == "numba.core.caching":
         module.Cache.load_overload = timed(module.Cache.load_overload, "start")
+    if name.endswith(".compiled") and hasattr(module, "Compiled"):
+        module.Compiled._load = timed(module.Compiled._load, "start")
     return module
 
 

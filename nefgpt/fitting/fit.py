@@ -108,7 +108,8 @@ def _fit_and_save(
     began = time.perf_counter()
     start = anchor if basis is None else np.zeros(len(basis), np.float32)
     start = np.broadcast_to(start, (len(clouds), len(start)))
-    fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis, way=way)
+    many = len(clouds) > 1
+    fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis, many, way=way)
     seconds = time.perf_counter() - began
     problems, kind = [], kind_of(spec)
     for i, (shape_id, cloud) in enumerate(clouds.items()):

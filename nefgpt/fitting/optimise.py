@@ -1,10 +1,10 @@
 """Fits of many fields together, on a GPU or on a CPU."""
 
+import contextlib
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from nefgpt.base.device import has_gpu
 from nefgpt.base.errors import InputError
@@ -56,6 +56,12 @@ def way_of(spec: FieldSpec, n_fields: int, settings: Optimiser) -> ModuleType:
     return fused
 
 
+def _bar(steps: int) -> contextlib.AbstractContextManager:
+    from tqdm import tqdm  # takes as long to load as a third of a field's fit
+
+    return tqdm(total=steps, desc="fit", unit="step", mininterval=1)
+
+
 def fit_fields(
     spec: FieldSpec,
     points: np.ndarray,
@@ -90,14 +96,15 @@ def fit_fields(
     steps, per_step = settings.steps, settings.points_per_step
     ahead = max(1, min(_STEPS, _NUMBERS // per_step))
     rng = np.random.default_rng(seed)
-    with tqdm(total=steps, desc="fit", unit="step", disable=not progress, mininterval=1) as bar:
+    with _bar(steps) if progress else contextlib.nullcontext() as bar:
         for first in range(0, steps, ahead):
             now = np.arange(first, min(first + ahead, steps))
             chosen = draw_points(values.shape[1], per_step, len(now), rng)
             on_cosine = settings.schedule == "cosine"
             if not fields.advance(chosen, cosine(now, steps) if on_cosine else np.ones(len(now))):
                 break
-            bar.update(len(now))
+            if progress:
+                bar.update(len(now))
     return Fitted(*fields.result())
 
 

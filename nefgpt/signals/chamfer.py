@@ -1,16 +1,9 @@
 """Chamfer distances of point clouds, and how many points of one lie near the other."""
 
-import functools
-
 import numpy as np
-from tqdm import tqdm
 
-from nefgpt.base.compiled import compiled, in_threads
-from nefgpt.base.vectors import CLOSE, LANES, nearest
-
-_FAR = np.float32(3e38)
-# No sum is regrouped, so that both directions of a pair agree to the last bit.
-_exactly = functools.partial(compiled, fastmath={"nnan", "nsz"})
+from nefgpt.base.compiled import D1, F1, F2, F3, I1, Compiled, in_threads
+from nefgpt.base.registers import LANES
 
 
 def _columns(clouds: np.ndarray) -> np.ndarray:
@@ -22,53 +15,14 @@ def _columns(clouds: np.ndarray) -> np.ndarray:
     return result
 
 
-@_exactly
-def _both_nearest(a, b, to_a, to_b):
-    """Squared distance of every point of `a` [3, N] to the nearest of `b` [3, M], and the reverse.
-
-    All distances, each once for both: with vector registers that is faster than a search in
-    trees for clouds of this size.
-    """
-    to_b[:] = _FAR
-    for i in range(0, a.shape[1], CLOSE):
-        nearest(a, a.shape[1], i, b, b.shape[1], to_a, to_b)
+_both_nearest = Compiled(__name__, "both_nearest", F2, F2, F1, F1)
+_chamfers = Compiled(__name__, "chamfers", F2, int, F3, int, D1, F1, F1)
+_nearest_clouds = Compiled(__name__, "nearest_clouds", F2, int, F3, int, I1, I1, D1, F1, F1)
 
 
-@_exactly
-def _chamfers(a, n, b, m, result):
-    """Chamfer distances of one cloud [3, N], of n points, to each of [k, 3, M], of m points."""
-    to_a, to_b = np.empty(a.shape[1], np.float32), np.empty(b.shape[2], np.float32)
-    for j in range(len(b)):
-        _both_nearest(a, b[j], to_a, to_b)
-        result[j] = to_a[:n].astype(np.float64).mean() + to_b[:m].astype(np.float64).mean()
-
-
-@_exactly
-def _nearest_clouds(a, n, b, m, order, few, distances):
-    """Numbers `few` [k] and `distances` [k] of the clouds [j, 3, M] nearest to one [3, N].
-
-    As soon as a part of a cloud's sum is larger than the k-th distance so far, its rest is left.
-    """
-    to_a, to_b = np.empty(a.shape[1], np.float32), np.empty(b.shape[2], np.float32)
-    few[:], distances[:] = -1, np.inf
-    for j in order:
-        to_b[:] = _FAR
-        limit, total, i = distances[-1] * n, 0.0, 0
-        while i < a.shape[1] and total <= limit:
-            nearest(a, a.shape[1], i, b[j], b.shape[2], to_a, to_b)
-            for p in range(i, min(i + CLOSE, n)):
-                total += to_a[p]
-            i += CLOSE
-        if total > limit:
-            continue
-        found = to_a[:n].astype(np.float64).mean() + to_b[:m].astype(np.float64).mean()
-        place = len(few)
-        while place and (found, j) < (distances[place - 1], few[place - 1]):
-            place -= 1
-        for later in range(len(few) - 1, place, -1):
-            few[later], distances[later] = few[later - 1], distances[later - 1]
-        if place < len(few):
-            few[place], distances[place] = j, found
+def _spare(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Memory for a distance of every point of `a` [..., N] and of `b` [..., M]."""
+    return np.empty(a.shape[-1], np.float32), np.empty(b.shape[-1], np.float32)
 
 
 def both_nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +33,7 @@ def both_nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     float32 [N] and [M].
     """
     first, second = _columns(a[None])[0], _columns(b[None])[0]
-    to_a, to_b = (np.empty(cloud.shape[1], np.float32) for cloud in (first, second))
+    to_a, to_b = _spare(first, second)
     _both_nearest(first, second, to_a, to_b)
     return to_a[: len(a)], to_b[: len(b)]
 
@@ -105,13 +59,15 @@ def chamfer_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     others = columns if b is None else _columns(b)
     n, m = a.shape[1], (a if b is None else b).shape[1]
     result = np.empty((len(a), len(others)))
+    from tqdm import tqdm  # fits find no matrices, and start sooner without
+
     with tqdm(total=len(a), desc="chamfer", unit="cloud", mininterval=1) as bar:
         for i in range(len(a)):
             first = i if b is None else 0
 
             def some(part: slice, i: int = i, first: int = first) -> None:
                 rest, found = others[first:][part], result[i, first:][part]
-                _chamfers(columns[i], n, rest, m, found)
+                _chamfers(columns[i], n, rest, m, found, *_spare(columns, others))
 
             in_threads(some, len(others) - first)
             bar.update()
@@ -148,11 +104,14 @@ def nearest_clouds(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np
         return few, distances
     order = chamfer_matrix(a[valid, ::16], b[:, ::16]).argsort(axis=1, kind="stable")
     columns, others = _columns(a[valid]), _columns(b)
+    from tqdm import tqdm
+
     with tqdm(total=len(valid), desc="nearest", unit="cloud", mininterval=1) as bar:
 
         def some(part: slice) -> None:
             for i in range(part.start, part.stop):
                 found = few[valid[i]], distances[valid[i]]
+                found += _spare(columns, others)
                 _nearest_clouds(columns[i], a.shape[1], others, b.shape[1], order[i], *found)
                 bar.update()
 

@@ -2,17 +2,18 @@
 
 import dataclasses
 import functools
+import importlib.machinery
 import importlib.util
 from types import ModuleType
 
 import numpy as np
 
-from nefgpt.base.compiled import compiled
+from nefgpt.base.compiled import B3, F3, I1, Compiled
 from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.signals.parts import connected_parts
 
-_STRIDE = 4  # grid samples from one coarse sample to the next
+STRIDE = 4  # grid samples from one coarse sample to the next
 # A cell is looked into where the field says at a corner that the surface is nearer than this, in
 # diagonals of the cell. Half a diagonal would do were a field's steepness exactly one.
 _REACH = 1.0
@@ -36,8 +37,9 @@ class Surface:
     @property
     def valid(self) -> bool:
         """Whether there is a surface with a positive area."""
-        return len(self.faces) > 0 and bool(self._areas().sum() > 0)
+        return len(self.faces) > 0 and bool(self._areas.sum() > 0)
 
+    @functools.cached_property
     def _areas(self) -> np.ndarray:
         a, b, c = (self.vertices[self.faces[:, i]] for i in range(3))
         return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
@@ -45,7 +47,7 @@ class Surface:
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Area-uniform points, float32 [n, 3]."""
         rng = np.random.default_rng(seed)
-        cumulative = np.cumsum(self._areas())
+        cumulative = np.cumsum(self._areas)
         chosen = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
         chosen = np.minimum(chosen, len(self.faces) - 1)
         root, v = np.sqrt(rng.random((n, 1))), rng.random((n, 1))
@@ -79,79 +81,10 @@ def evaluate_grid(spec: FieldSpec, weights: np.ndarray, resolution: int) -> np.n
     return np.ascontiguousarray(np.moveaxis(planes, 0, across))
 
 
-@compiled
-def _spread(coarse, values, known):
-    """Give every sample the value of the coarse one before it; only coarse ones are `known`."""
-    for x in range(values.shape[0]):
-        for y in range(values.shape[1]):
-            for z in range(values.shape[2]):
-                values[x, y, z] = coarse[x // _STRIDE, y // _STRIDE, z // _STRIDE]
-                known[x, y, z] = False
-    for i in range(coarse.shape[0]):
-        x = min(i * _STRIDE, values.shape[0] - 1)
-        for j in range(coarse.shape[1]):
-            y = min(j * _STRIDE, values.shape[1] - 1)
-            for k in range(coarse.shape[2]):
-                z = min(k * _STRIDE, values.shape[2] - 1)
-                values[x, y, z] = coarse[i, j, k]
-                known[x, y, z] = True
-
-
-@compiled
-def _cells_near(coarse, level, low, high, folded):
-    """Which cells between coarse samples can hold the surface, bool [a, b, c].
-
-    Those whose corners lie on both sides of it, or near it: between `low` and `high`; and where
-    the inside touches the cube's border, which closes it. The first axis begins at a plane of
-    symmetry where it is `folded`.
-    """
-    a, b, c = coarse.shape[0] - 1, coarse.shape[1] - 1, coarse.shape[2] - 1
-    active = np.zeros((a, b, c), np.bool_)
-    for i in range(a):
-        for j in range(b):
-            for k in range(c):
-                least, most = coarse[i, j, k], coarse[i, j, k]
-                near = False
-                for corner in range(8):
-                    value = coarse[i + (corner & 1), j + (corner >> 1 & 1), k + (corner >> 2)]
-                    least, most = min(least, value), max(most, value)
-                    near |= low <= value <= high
-                border = (i == 0 and not folded) or i == a - 1 or j in (0, b - 1)
-                border |= k in (0, c - 1)
-                active[i, j, k] = near or (least < level and (border or most >= level))
-    return active
-
-
-@compiled
-def _unknown(active, known, chosen):
-    """Numbers of the samples of active cells that are not `known` [A, B, C], which they become."""
-    n = 0
-    for i, j, k in np.argwhere(active):
-        for x in range(i * _STRIDE, min((i + 1) * _STRIDE, known.shape[0] - 1) + 1):
-            for y in range(j * _STRIDE, min((j + 1) * _STRIDE, known.shape[1] - 1) + 1):
-                for z in range(k * _STRIDE, min((k + 1) * _STRIDE, known.shape[2] - 1) + 1):
-                    if not known[x, y, z]:
-                        known[x, y, z] = True
-                        chosen[n] = (x * known.shape[1] + y) * known.shape[2] + z
-                        n += 1
-    return chosen[:n]
-
-
-@compiled
-def _cells_entered(active, known, values, level):
-    """Cells beside active ones into which the surface goes on, bool as `active`."""
-    entered = np.zeros_like(active)
-    for i, j, k in np.argwhere(~active):
-        around = active[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2, max(k - 1, 0) : k + 2]
-        if not around.any():
-            continue
-        first = values[i * _STRIDE, j * _STRIDE, k * _STRIDE] < level
-        for x in range(i * _STRIDE, min((i + 1) * _STRIDE, known.shape[0] - 1) + 1):
-            for y in range(j * _STRIDE, min((j + 1) * _STRIDE, known.shape[1] - 1) + 1):
-                for z in range(k * _STRIDE, min((k + 1) * _STRIDE, known.shape[2] - 1) + 1):
-                    if known[x, y, z] and (values[x, y, z] < level) != first:
-                        entered[i, j, k] = True
-    return entered
+_spread = Compiled(__name__, "spread", F3, F3, B3)
+_cells_near = Compiled(__name__, "cells_near", F3, float, float, float, int, B3)
+_unknown = Compiled(__name__, "unknown", B3, B3, I1)
+_cells_entered = Compiled(__name__, "cells_entered", B3, B3, F3, float, B3)
 
 
 def evaluate_near(
@@ -173,7 +106,7 @@ def evaluate_near(
     -------
     float32 [resolution, resolution, resolution], indexed x, y, z.
     """
-    if spec.target != "sdf" or resolution <= 4 * _STRIDE:
+    if spec.target != "sdf" or resolution <= 4 * STRIDE:
         return evaluate_grid(spec, weights, resolution)
     axis = np.linspace(-0.5, 0.5, resolution, dtype=np.float32)
     folded, across = spec.mirror is not None, spec.mirror or 0
@@ -188,20 +121,21 @@ def evaluate_near(
             points[:, d] = side[place]
         return fused.values(spec, weights, points)
 
-    knots = [np.minimum(np.arange(0, n + _STRIDE - 1, _STRIDE), n - 1) for n in shape]
+    knots = [np.minimum(np.arange(0, n + STRIDE - 1, STRIDE), n - 1) for n in shape]
     numbers = np.ravel_multi_index(np.ix_(*knots), shape)
     coarse = evaluate(numbers.ravel()).reshape(numbers.shape)
-    reach = _REACH * np.sqrt(3) * _STRIDE / (resolution - 1)
+    reach = _REACH * np.sqrt(3) * STRIDE / (resolution - 1)
     low, border, high = (spec.surface_level(level + side * reach) for side in (-1, 0, 1))
     values, known = np.empty(shape, np.float32), np.empty(shape, bool)
     _spread(coarse, values, known)
-    fresh = active = _cells_near(coarse, border, low, high, folded)
-    chosen = np.empty(values.size, np.int64)
+    fresh = np.empty([n - 1 for n in coarse.shape], bool)
+    _cells_near(coarse, border, low, high, folded, fresh)
+    active, chosen = fresh.copy(), np.empty(values.size, np.int64)
     while fresh.any():
-        some = _unknown(fresh, known, chosen)
+        some = chosen[: _unknown(fresh, known, chosen)]
         values.ravel()[some] = evaluate(some)
-        fresh = _cells_entered(active, known, values, border)
-        active = active | fresh
+        _cells_entered(active, known, values, border, fresh)
+        active |= fresh
     if folded:
         mirrored = values[:0:-1] if resolution % 2 else values[::-1]
         values = np.concatenate([mirrored, values])

@@ -45,19 +45,23 @@ def test_libraries_keep_to_the_threads_of_the_job():
         ),
         # A field's job, of which there may be thousands.
         (
-            "fitting.fit, signals.shapes, signals.images",
-            "matplotlib pandas pyarrow scipy.sparse torch trimesh",
+            "fitting.fit, signals.shapes",
+            "importlib.metadata numba pandas pyarrow scipy torch tqdm trimesh",
+        ),
+        (
+            "fitting.fit, signals.images",
+            "matplotlib numba pandas pyarrow scipy.sparse torch trimesh",
         ),
         ("signals.sdf", "matplotlib numba pandas pyarrow torch"),
         (
             "signals.table, fitting.weights, generators.gpt.tokenizer, generators.sample",
-            "matplotlib pandas scipy.sparse torch trimesh",
+            "matplotlib numba pandas scipy.sparse torch trimesh",
         ),
         (
             "evaluation.clouds, evaluation.decode, evaluation.score, evaluation.tables",
-            "matplotlib scipy.sparse torch trimesh",
+            "matplotlib numba scipy.sparse torch trimesh",
         ),
-        ("report.figures", "torch"),
+        ("report.figures", "numba torch"),
     ],
 )
 def test_a_stage_loads_only_what_it_needs(modules, heavy):

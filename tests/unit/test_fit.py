@@ -260,14 +260,17 @@ def test_a_field_of_an_earlier_release_keeps_its_checksum(tmp_path):
     )
 
 
-def test_a_job_without_a_gpu_loads_no_torch(clouds, templates, tmp_path):
-    """Loading it would take longer than the fit; the job is told that there is no GPU."""
+def test_a_job_loads_only_what_it_needs(clouds, templates, tmp_path):
+    """The rest would take longer than the fit; the job is told that there is no GPU.
+
+    What made the templates has compiled all that the job needs.
+    """
     words = ["--signal", str(clouds["e1"]), "--field", SPEC.to_json()]
     words += ["--settings", json.dumps(settings(steps=3)), "--template", str(templates["one"])]
     words += ["--out", str(tmp_path / "f.safetensors")]
     code = "import sys; from nefgpt.fitting import fit, optimise\n"
     code += "optimise.has_gpu = lambda: False; fit.main()\n"
-    code += "print([name for name in ('torch', 'pandas', 'trimesh') if name in sys.modules])"
+    code += "print([name for name in ('numba', 'torch', 'pandas', 'tqdm') if name in sys.modules])"
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n" and (tmp_path / "f.safetensors").exists()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nefgpt.base.compiled import threads
 from nefgpt.base.vectors import BLOCK
-from nefgpt.fields import fused
+from nefgpt.fields import fused, fused_kernels
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fields.stacked import batched, evaluate
 
@@ -81,7 +81,7 @@ def test_gradients_of_coefficients_are_torchs():
 def test_encoding_is_exact_at_ten_octaves(frequency):
     points = torch.rand(3, BLOCK, generator=torch.Generator().manual_seed(0)) - 0.5
     columns = np.zeros((63, BLOCK), np.float32)
-    fused._encode(points.numpy(), columns, BLOCK, (10, True, frequency, -1, 3))
+    fused_kernels._encode(points.numpy(), columns, BLOCK, (10, True, frequency, -1, 3))
     np.testing.assert_array_equal(columns[:3], points)
     angles = (points.numpy() * np.float32(frequency)).astype(float)
     for octave in range(10):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,15 @@ def test_change_reruns_exactly(key, run):
 def test_nothing_to_do(run):
     text = snakemake(run, DIGITS, "--dry-run", "all")
     assert "Nothing to be done" in text and "Exception" not in text
+
+
+def test_a_lost_image_is_made_again(run):
+    image = sorted((run / RESULTS / "images").glob("*.npz"))[0]
+    content, kept = image.read_bytes(), image.stat()
+    image.unlink()
+    assert stale(run, DIGITS)["images"] == 1
+    image.write_bytes(content)
+    os.utime(image, ns=(kept.st_atime_ns, kept.st_mtime_ns))
 
 
 def test_images_of_two_sizes_are_refused(tmp_path):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from snakemake.jobs import Job
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from tests.workflow.running import ROOT, TINY, command
 
@@ -42,3 +44,7 @@ def test_one_selection_per_finished_job(run):
     finished = run.count("Finished jobid")
     assert 40 < finished
     assert run.count("Resources before job selection") <= finished + 1
+
+
+def test_what_the_workflow_replaces_is_in_snakemake():
+    assert hasattr(Job, "is_pipe_or_service_input") and hasattr(JobScheduler, "update_input_sizes")

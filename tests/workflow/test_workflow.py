@@ -350,7 +350,16 @@ def test_every_mesh_is_stale_by_itself(tmp_path):
     now = {path.stem: path.read_bytes() for path in (results / "sdf").glob("*.npz")}
     assert {name for name in clouds if now[name] != clouds[name]} == {edited}
     assert stale(tmp_path, config, target="fields") == {}
-    (results / f"sdf/{edited}.npz").unlink()
+    named = f"{RESULTS}/sdf/{edited}.npz"
+    snakemake(tmp_path, config, named)
+    assert (tmp_path / named).read_bytes() == now[edited], "named, and finished"
+    assert stale(tmp_path, config, target="fields") == {}
+    assert {"sdf": 2, "signal": 7}.items() <= stale(tmp_path, config, "-F", target="fields").items()
+    began = time.time()
+    snakemake(tmp_path, config, "-F", named)
+    anew = [path.stem for path in (results / "sdf").glob("*.npz") if path.stat().st_mtime > began]
+    assert anew == [edited]
+    (tmp_path / named).unlink()
     assert stale(tmp_path, more, target="fields")["sdf"] == 1
     assert stale(tmp_path, more, target="fields")["signal"] == 1
 

@@ -1,3 +1,4 @@
+import collections
 import functools
 import hashlib
 import json
@@ -13,6 +14,7 @@ REPO = Path(workflow.basedir).parent
 sys.path.insert(0, str(REPO))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.jobs import Job
 from snakemake.settings.types import DeploymentMethod
 
 from nefgpt.config import validate
@@ -149,13 +151,26 @@ def version(stage):
     return f"{stage} version {VERSIONS[stage]}"
 
 
-def drop_default_rate_limit(workflow):
-    """Select jobs when one has finished, and not ever more often.
+def spare_the_scheduler(workflow):
+    """Keep Snakemake from work that grows with the square of the number of jobs.
 
     With a rate limit every selection asks for another one a second later, and every finished job
     for one more: after a thousand jobs a thousand a second. Another limit than the default of
     100 jobs a second is kept.
+
+    Before a job starts, each of its inputs is looked up in the outputs of all jobs that it needs,
+    to see whether it is a pipe. This workflow has none.
+
+    Every selection asks the disk for the size of the inputs of the jobs that are ready, to start
+    those with large inputs first. Priorities say what comes first here.
     """
+    Job.is_pipe_or_service_input = lambda job, path: False
+
+    async def no_sizes(jobs):
+        pass
+
+    workflow.scheduler.update_input_sizes = no_sizes
+    workflow.scheduler._input_sizes = collections.defaultdict(int)
     limiter = getattr(workflow.scheduler, "job_rate_limiter", None)
     if limiter is not None and (limiter.max_jobs, limiter.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
@@ -184,9 +199,25 @@ def cloud_of(shape_id):
     return made_from(BY_ID[shape_id].path, CHECKED.sdf, CONFIG["seed"], SDF_VERSIONS)
 
 
+def forced(shape_id):
+    """Whether the command line (-F, -R or -f) wants a point cloud to be made again."""
+    asked = workflow.dag_settings
+    names = {*asked.forcerun, *(asked.targets if asked.forcetargets else ())}
+    return asked.forceall or not names.isdisjoint({"sdf", "signal", signal_path(shape_id)})
+
+
+def remove_forced_clouds(dag):
+    """Finished clouds would be kept by their pack's job, here or on a cluster."""
+    for job in dag.needrun_jobs():
+        if job.rule.name == "signal" and forced(job.wildcards.shape_id):
+            Path(job.output[0]).unlink(missing_ok=True)
+
+
 @functools.cache
 def unfinished(shape_id):
     """Whether a shape's point cloud is still to be made from its mesh and these settings."""
+    if forced(shape_id):
+        return True
     shape = BY_ID[shape_id]
     mesh = Path(shape.path) if shape.pack is None else None
     return not is_finished(Path(signal_path(shape_id)), cloud_of(shape_id), mesh)
@@ -209,11 +240,13 @@ def signal_sources(wildcards):
 
     With a job Snakemake runs all that takes its outputs, changed or not, and behind an `ancient`
     output it overlooks other changes. So only unfinished clouds are outputs. A finished one asks
-    for a file that nothing makes, and Snakemake then takes the cloud as it is.
+    for a file that nothing makes, and Snakemake then takes the cloud as it is, but not one that
+    the command line names.
     """
     shape_id = wildcards.shape_id
     if not unfinished(shape_id):
-        return f"{signal_path(shape_id)}-is-finished"
+        named = signal_path(shape_id) in workflow.dag_settings.targets
+        return mesh_of(shape_id) if named else f"{signal_path(shape_id)}-is-finished"
     return [f"{SIGNALS}/packs/{SDF_PACK[shape_id]}.json", *mesh_of(shape_id)]
 
 
@@ -226,6 +259,15 @@ def signals(shape_ids):
     if KIND == "shapes":
         return [signal_path(shape_id) for shape_id in shape_ids]
     return sorted({f"{SIGNALS}/packs/{BY_ID[shape_id].pack}.json" for shape_id in shape_ids})
+
+
+def image_sources(wildcards):
+    """No file, but a pack that has lost an image runs again although its manifest is there."""
+    manifest = f"{SIGNALS}/packs/{wildcards.pack}.json"
+    there = (Path(signal_path(shape_id)).exists() for shape_id in IN_PACK[int(wildcards.pack)])
+    if Path(manifest).exists() and not all(there):
+        workflow.dag.forcefiles.add(manifest)
+    return []
 
 
 def pack_members(pack):

@@ -78,13 +78,15 @@ rule sdf:
         "python -m nefgpt sdf {params.options} --manifest {output} > {log} 2>&1"
 
 
-# Runs nothing, the pack's job has written the file; with it every cloud is stale by itself.
+# Runs nothing, the pack's job has written the file; with it every cloud is stale by itself. As it
+# takes no thread, one selection takes all of a pack.
 rule signal:
     input:
         signal_sources,
     output:
         f"{RESULTS}/sdf/{{shape_id}}.npz",
     priority: 20
+    threads: 0
     params:
         made_from=lambda wildcards: options(
             **cloud_of(wildcards.shape_id), changed=mesh_time(wildcards.shape_id)
@@ -92,6 +94,8 @@ rule signal:
 
 
 rule images:
+    input:
+        image_sources,
     output:
         f"{RESULTS}/images/packs/{{pack}}.json",
     log:

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from nefgpt.base.compiled import compiled
+from nefgpt.base.compiled import D1, D2, I1, I2, Array, Compiled
 
 _CELLS = 8192
 _MOST_JOINED = 1024  # codes
+_CHOICE = Array(np.dtype(np.int32), 2)
+_groups = Compiled(__name__, "groups", I1, D1, D1, I1, D2, _CHOICE, I2)
 
 
 def _borders(values: np.ndarray, n_cells: int) -> np.ndarray:
@@ -17,8 +19,7 @@ def _borders(values: np.ndarray, n_cells: int) -> np.ndarray:
     return np.interp(np.arange(1, n_cells) / n_cells * mass[-1], mass, spread[1:])
 
 
-@compiled
-def _join(cuts, sums, squares, n_groups):
+def _join(cuts: np.ndarray, sums: np.ndarray, squares: np.ndarray, n_groups: int) -> np.ndarray:
     """The best way to join neighbouring cells to groups: where these begin and end, [n_groups + 1].
 
     The best first cell of a last group never lies further left for more cells, so that halving
@@ -30,38 +31,9 @@ def _join(cuts, sums, squares, n_groups):
     cuts : int [m + 1], where the cells begin and end among the sorted values.
     sums, squares : cumulative sums of the values and their squares.
     """
-    m = len(cuts) - 1
-    total, square = sums[cuts], squares[cuts]
-    best, now = np.full(m + 1, np.inf), np.full(m + 1, np.inf)
-    choice = np.zeros((n_groups, m + 1), np.int32)
-    for j in range(1, m + 1):
-        best[j] = square[j] - total[j] ** 2 / cuts[j]
-    todo = np.empty((64 + m, 4), np.int64)
-    for group in range(1, n_groups):
-        now[:] = np.inf
-        todo[0] = group + 1, m, group, m - 1
-        n = 1
-        while n:
-            n -= 1
-            low, high, first, last = todo[n]
-            if low > high:
-                continue
-            j = (low + high) // 2
-            found, place = np.inf, first
-            for i in range(first, min(last, j - 1) + 1):
-                apart = total[j] - total[i]
-                cost = best[i] + square[j] - square[i] - apart * apart / (cuts[j] - cuts[i])
-                if cost < found:
-                    found, place = cost, i
-            now[j], choice[group, j] = found, place
-            todo[n] = low, j - 1, first, place
-            todo[n + 1] = j + 1, high, place, last
-            n += 2
-        best[:] = now
-    ends = np.empty(n_groups + 1, np.int64)
-    ends[0], ends[n_groups] = 0, m
-    for group in range(n_groups - 1, 0, -1):
-        ends[group] = choice[group, ends[group + 1]]
+    m, ends = len(cuts) - 1, np.empty(n_groups + 1, np.int64)
+    costs, choice = np.empty((2, m + 1)), np.zeros((n_groups, m + 1), np.int32)
+    _groups(cuts, sums[cuts], squares[cuts], ends, costs, choice, np.empty((64 + m, 4), np.int64))
     return ends
 
 
