@@ -143,8 +143,8 @@ def _of_samples(run: Run, title: str, row: str, setting: str) -> list[Drawing]:
     drawn = [
         Drawing(
             f"gallery-{name}.png",
-            f"{title}: {which} (not selected; {empty} of all are empty, which a cross marks) over "
-            f"their nearest training {signals}, with the {run.kind.DISTANCE} ×10² to the nearest.",
+            f"{title}: {which} (not selected; empty, marked by a cross: {empty} of all) over their "
+            f"nearest training {signals}, with the {run.kind.DISTANCE} ×10² to the nearest.",
             lambda: pictures.gallery(
                 run.kind,
                 [sample.shown for sample in some],

@@ -11,7 +11,8 @@ from nefgpt.signals.kind import Kind, Shown
 WIDTH = 1880  # pixels that pictures side by side take up at most
 _GAP = 8  # pixels between two
 _LETTER = 11  # pixels across of a letter
-_NOTE = 30  # pixels below a row for its notes
+_NOTE = 26  # pixels below a row for its notes
+_BREAK = 20  # pixels between rows that do not belong together
 
 
 def columns_of(kind: Kind) -> int:
@@ -50,7 +51,8 @@ def picture_grid(
 
     Parameters
     ----------
-    rows : name and pictures of each row, RGBA uint8 [size, size, 4]; None leaves its place empty.
+    rows : name and pictures of each row, RGBA uint8 [size, size, 4]; None leaves its place empty,
+        and a row without pictures is a gap.
     notes : (row, column) to the text below a picture.
     heads : texts above the columns, shortened to what fits.
     """
@@ -61,7 +63,8 @@ def picture_grid(
     left = 16 + _LETTER * max(len(name) for name, _ in rows)
     top = 44 + 24 * bool(heads)
     under = [_NOTE * any(r == row for r, _ in notes) for row in range(len(rows))]
-    starts = top + np.cumsum([0] + [high + _GAP + more for more in under])
+    tall = [high + _GAP if images else _BREAK for _, images in rows]
+    starts = top + np.cumsum([0, *map(sum, zip(tall, under, strict=True))])
     width = left + max(len(images) for _, images in rows) * (wide + _GAP)
     width = max(width, _LETTER * len(title) + 40)
     canvas = np.full((starts[-1], width, 3), 255, np.uint8)
@@ -120,6 +123,8 @@ def gallery(
     notes = {}
     for start in range(0, len(samples), count):
         some = slice(start, start + count)
+        if start:
+            rows.append(("", []))
         rows.append(("sample", list(samples[some])))
         for column, distance in enumerate(distances[some]):
             notes[len(rows), column] = f"{distance:.2f}" if np.isfinite(distance) else "empty"

@@ -67,6 +67,15 @@ def test_pictures_are_kept_pixel_for_pixel():
     assert sorted(texts) == ["a", "a…ad", "b", "head", "note", "title"]
 
 
+def test_a_row_without_pictures_is_a_gap():
+    image = np.full((20, 20, 4), 255, np.uint8)
+    rows = [("a", [image]), ("", []), ("b", [image])]
+    apart, close = (
+        pictures.picture_grid(some, "title").get_size_inches()[1] for some in (rows, rows[::2])
+    )
+    assert 0.05 < apart - close < 20 / pictures.DPI + 0.01
+
+
 def test_margins_that_all_have_are_left_out():
     tall = np.zeros((20, 20, 4), np.uint8)
     tall[2:18, 8:10] = 255
@@ -104,11 +113,12 @@ def test_what_lies_where_in_a_gallery(tmp_path, drawn):
         ("sample", [0, 1, 2, 3]),
         ("nearest train", [8, 8, 6, 5]),
         ("2. nearest", [7, None, None, None]),
+        ("", []),
         ("sample", ["cross", 4]),
         ("nearest train", [None, 8]),
         ("2. nearest", [None, None]),
     ]
-    assert notes[1, 2] == "3.46" and notes[4, 0] == "empty" and len(notes) == 6
+    assert notes[1, 2] == "3.46" and notes[5, 0] == "empty" and len(notes) == 6
 
 
 def test_a_gallery_of_nothing_is_drawn(tmp_path):

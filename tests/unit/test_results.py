@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_table, write_json, write_text
 from nefgpt.config import validate
-from nefgpt.evaluation import clouds, decode, tables
+from nefgpt.evaluation import classifier, clouds, decode, tables
 from nefgpt.evaluation import score as metrics
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting import weights
@@ -24,7 +25,8 @@ from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.kind import Given, Made
 from nefgpt.report import figures, pictures
 from nefgpt.report.results import Run, best_setting
-from nefgpt.signals import sdf, shapes, table
+from nefgpt.signals import images, sdf, shapes, table
+from nefgpt.signals.kind import KINDS
 from nefgpt.signals.surface import Surface
 
 # Ids of digits with leading zeros, as some datasets have them.
@@ -45,6 +47,19 @@ CONFIG = validate(
     }
 )
 SPEC = FieldSpec(hidden=(4,))
+IMAGE_CONFIG = validate(
+    {
+        "name": "run",
+        "dataset": {"kind": "digits"},
+        "field": {"in_dim": 2, "hidden": [4], "target": "brightness"}
+        | {"output_activation": "sigmoid"},
+        "tokens": {"n_components": 3, "n_codes": 7},
+        "gpt": {
+            "tiny": {"embedding": 8, "heads": 2, "layers": 1, "iterations": 20, "eval_every": 10}
+        },
+        "sampling": {"settings": {"t1": {}}},
+    }
+)
 RESULTS = Path("results/run")  # below where Snakemake runs
 
 
@@ -111,48 +126,115 @@ def run(patch: pytest.MonkeyPatch, stage, line: str) -> None:
     stage.main()
 
 
+def gather(patch: pytest.MonkeyPatch, kind: str) -> None:
+    """What the metrics compare of real signals, and the ladder's first row."""
+    real, files = RESULTS / "clouds", KINDS[kind]
+    for split in ("train", "test"):
+        out = f"--out {real}/{split}.npy --table {real}/{split}.csv"
+        signals = f"--shapes {RESULTS}/shapes.json --signal-dir {RESULTS}/{files.folder}"
+        run(patch, clouds, f"{out} split --split {split} {signals} --kind {kind}")
+    first = RESULTS / "samples" / files.real / "all"
+    out = f"--out {first}/clouds.npy --table {first}/samples.csv"
+    run(patch, clouds, f"{out} choose --clouds {real}/train.npy --n-samples 5")
+
+
+def measure(patch: pytest.MonkeyPatch, kind: str, rows: list[str], known_classes: str = "") -> None:
+    """Metrics and tables of rows of samples, their names ROW/SETTING."""
+    real = RESULTS / "clouds"
+    both = f"--reference {real}/test.npy --train {real}/train.npy --kind {kind}"
+    run(patch, metrics, f"reference {both} --out {real}/distances.npz")
+    rows = [f"{KINDS[kind].real}/all", "train-fields/all", "quantised-train-fields/all", *rows]
+    for row in rows:
+        folder = RESULTS / "samples" / row
+        found = f"--clouds {folder}/clouds.npy --samples {folder}/samples.csv"
+        out = f"--out {folder}/metrics.csv --nearest {folder}/nearest.csv"
+        about = f"--method {folder.parent.name} --setting {folder.name}"
+        known = f"--distances {real}/distances.npz"
+        if known_classes:
+            known += f" --classifier {known_classes} --classes {folder}/classes.csv"
+        run(patch, metrics, f"score {both} {found} {about} {known} {out}")
+    paths = [RESULTS / "samples" / row / "metrics.csv" for row in rows]
+    tables.build(paths, RESULTS / "tables", kind)
+
+
 def write_results() -> None:
     """A complete small results folder below the current one."""
     write_inputs(np.random.default_rng(0))
-    real = RESULTS / "clouds"
     generated = [f"sample-{i}" for i in range(9)]
     copies = [mesh_of(TRAIN[i % len(TRAIN)]) for i in range(len(generated))]
     needles = [trimesh.creation.box((0.9, 0.01 + 0.001 * i, 0.01)) for i in range(len(generated))]
     with pytest.MonkeyPatch.context() as patch:
-        for split in ("train", "test"):
-            out = f"--out {real}/{split}.npy --table {real}/{split}.csv"
-            signals = f"--shapes {RESULTS}/shapes.json --signal-dir {RESULTS}/sdf --kind shapes"
-            run(patch, clouds, f"{out} split --split {split} {signals}")
-        both = f"--reference {real}/test.npy --train {real}/train.npy"
-        run(patch, metrics, f"reference {both} --out {real}/distances.npz")
-        first = RESULTS / "samples" / "train-meshes" / "all"
-        out = f"--out {first}/clouds.npy --table {first}/samples.csv"
-        run(patch, clouds, f"{out} choose --clouds {real}/train.npy --n-samples 5")
+        gather(patch, "shapes")
         fields = [mesh_of(shape_id) for shape_id in TRAIN]
         for row, invalid in (("train-fields", None), ("quantised-train-fields", 2)):
             write_row(patch, row, "all", TRAIN, fields, invalid=invalid, signal_dir=RESULTS / "sdf")
         write_row(patch, "gaussian", "pca", generated, needles, invalid=INVALID)
         write_row(patch, "tiny", "k3-t1", generated, needles, invalid=INVALID)
         write_row(patch, "tiny", "t1", generated, copies, invalid=INVALID)
-        rows = [(row, "all") for row in ("train-meshes", "train-fields", "quantised-train-fields")]
-        rows += [("gaussian", "pca"), ("tiny", "k3-t1"), ("tiny", "t1")]
-        for row, setting in rows:
-            folder = RESULTS / "samples" / row / setting
-            found = f"--clouds {folder}/clouds.npy --samples {folder}/samples.csv"
-            out = f"--out {folder}/metrics.csv --nearest {folder}/nearest.csv"
-            about = f"--method {row} --setting {setting} --distances {real}/distances.npz"
-            run(patch, metrics, f"score {both} {found} {about} {out}")
-    paths = [RESULTS / "samples" / row / setting / "metrics.csv" for row, setting in rows]
-    tables.build(paths, RESULTS / "tables")
+        measure(patch, "shapes", ["gaussian/pca", "tiny/k3-t1", "tiny/t1"])
+
+
+def write_image_results() -> None:
+    """The same of random images of two classes."""
+    rng, spec = np.random.default_rng(0), IMAGE_CONFIG.field
+    splits = ["train"] * len(TRAIN) + ["val"] * len(VAL) + ["test"] * len(TEST)
+    entries = [
+        [name, split, i % 2] for i, (name, split) in enumerate(zip(IDS, splits, strict=True))
+    ]
+    write_json(RESULTS / "config.json", asdict(IMAGE_CONFIG))
+    write_json(RESULTS / "shapes.json", entries)
+    (RESULTS / "inputs").mkdir(parents=True)
+    paths = {name: f"{RESULTS}/inputs/{name}.png" for name in IDS}
+    for path in paths.values():
+        Image.fromarray(rng.integers(0, 256, (6, 5)).astype(np.uint8)).save(path)
+    images.prepare(paths, RESULTS / "images", RESULTS / "pack.json")
+    found = RESULTS / "shapes.parquet", RESULTS / "rejected.tsv"
+    table.collect(entries, RESULTS / "images", *found, 0.0)
+    fields = rng.normal(size=(len(TRAIN + VAL), spec.n_weights)).astype(np.float32)
+    quality = {"loss": 0.1, "psnr": 20.0, "ssim": 0.5}
+    fitted = [(*row, w, quality) for row, w in zip(entries, fields, strict=False)]
+    weights.write_fields(RESULTS / "weights.parquet", spec, fields[0], fitted)
+    tokens = RESULTS / "weights.parquet", RESULTS / "images", RESULTS, IMAGE_CONFIG.tokens, 16
+    tokenizer.tokenize(*tokens)
+    train_gpt.train(RESULTS / "tokens.parquet", RESULTS / "gpt/tiny", IMAGE_CONFIG.gpt["tiny"], 0)
+    source, real = Given(weights.read_fields(RESULTS / "weights.parquet")), RESULTS / "clouds"
+    with pytest.MonkeyPatch.context() as patch:
+        gather(patch, "images")
+        names = [f"sample-{i}" for i in range(9)]
+        generated = fields[np.arange(9) % len(fields)]
+        generated[INVALID] = np.nan
+        for row, ids in (
+            ("train-fields/all", TRAIN),
+            ("quantised-train-fields/all", TRAIN),
+            ("gaussian/pca", names),
+            ("tiny/t1", names),
+        ):
+            folder, n = RESULTS / "samples" / row, len(ids)
+            made = fields[:n] if ids is TRAIN else generated
+            sample.write_samples(folder, source, [Made(made, [i % 2 for i in range(n)], ids)])
+            where = folder / "fields.parquet", folder, IMAGE_CONFIG.extract, 0
+            decode.extract_all(*where, reference=real / "train.npy")
+        known = f"--train {real}/train.npy --test {real}/test.npy --settings {{}}"
+        out = f"--out {RESULTS}/classifier.safetensors --report {RESULTS}/classifier.json"
+        run(patch, classifier, f"{known} {out}")
+        measure(patch, "images", ["gaussian/pca", "tiny/t1"], f"{RESULTS}/classifier.safetensors")
+
+
+def written_by(write, root: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        write()
+    return root
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    root = tmp_path_factory.mktemp("written")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        write_results()
-    return root
+    return written_by(write_results, tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture(scope="module")
+def image_results(tmp_path_factory):
+    return written_by(write_image_results, tmp_path_factory.mktemp("images")) / RESULTS
 
 
 @pytest.fixture
@@ -173,7 +255,8 @@ def test_figures_and_report(results):
     for text in (
         ">run<", "HyperDiffusion", "Quality of the fits", ">1.230<", ">0.900<", "entropy bits",
         "Left out: 1 ", "embedding: 8", "1 empty or invalid",
-        "first 9 of 9 samples (not selected; 1 of all are empty", "nearest training signal",
+        "first 9 of 9 samples (not selected; empty, marked by a cross: 1 of all)",
+        "nearest training signal",
         "nearest training shapes, with the Chamfer distance ×10²",
     ):  # fmt: skip
         assert text in page, text
@@ -187,6 +270,34 @@ def test_figures_and_report(results):
     np.testing.assert_allclose([mesh["scale"] for mesh in shown], 0.45, atol=1e-6)
     figures.make_report(results, out)
     assert out.read_text(encoding="utf-8") == page
+
+
+def test_a_run_of_images_with_classes(image_results):
+    out = image_results / "report.html"
+    figures.main(["figures", "--results", str(image_results)])
+    figures.main(["report", "--results", str(image_results), "--out", str(out)])
+    stems = {
+        f"{what}-{row}" for what in ("gallery", "sheet") for row in ("gaussian@pca", "tiny@t1")
+    }
+    stems |= {"metrics", "ladder", "accuracy", "losses", "tokens", "weights"}
+    names = {path.name for path in (image_results / "figures").iterdir()}
+    assert names == {stem + suffix for stem in stems for suffix in (".svg", ".png")}
+    page = out.read_text(encoding="utf-8")
+    assert page.count("<figure>") == len(stems)
+    for text in (
+        "of 9 samples the first of each class (not selected; empty, marked by a cross: 1 of all)",
+        "nearest training images, with the (1 − SSIM)/2 ×10²", "samples of each class",
+        "Classifier", "PSNR (dB), median",
+    ):  # fmt: skip
+        assert text in page, text
+    assert "<canvas" not in page, "images do not turn"
+
+
+def test_a_lost_image_is_named(image_results, tmp_path):
+    shutil.copytree(image_results, tmp_path / "run")
+    (tmp_path / "run/samples/tiny/t1/images/2.png").unlink()
+    with pytest.raises(InputError, match=r"images/2\.png"):
+        Run(tmp_path / "run").samples("tiny", "t1")
 
 
 def test_inputs_are_found_from_any_folder(results, monkeypatch):
@@ -254,13 +365,15 @@ def test_ladder_frames_its_three_rows_alike(results, drawn):
         "inputs/003.obj", "sdf/001.npz",
     ],
 )  # fmt: skip
-def test_missing_files_are_named_by_the_figures(results, name):
+def test_missing_files_are_named_by_the_figures(results, name, drawn, monkeypatch):
+    monkeypatch.setattr(figures, "save", lambda *drawing: None)
     (results / name).unlink()
     with pytest.raises(InputError, match=re.escape(name)):
         figures.make_figures(results)
 
 
-def test_losses_of_an_earlier_release_are_named(results):
+def test_losses_of_an_earlier_release_are_named(results, drawn, monkeypatch):
+    monkeypatch.setattr(figures, "save", lambda *drawing: None)
     path = results / "gpt/tiny/losses.csv"
     write_text(path, path.read_text().replace("calibrated_val_loss", "loss"))
     with pytest.raises(InputError, match=r"losses\.csv lacks .*calibrated_val_loss"):
