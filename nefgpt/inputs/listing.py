@@ -171,7 +171,7 @@ def list_shapes(dataset: Dataset, results: Path, seed: int) -> list[Shape]:
         paths = _shapenet(root, dataset.synset) if shapenet else _folder(root, SUFFIXES)
     if not paths:
         what = "images" if images else "meshes"
-        raise InputError(f"dataset.root = {dataset['root']}: no {what} found")
+        raise InputError(f"dataset.root = {dataset.root}: no {what} found")
     if dataset.n_shapes and not packs:
         kept = sorted(paths, key=lambda name: hash_unit(seed, f"cap {name}"))
         paths = {name: paths[name] for name in kept[: dataset.n_shapes]}

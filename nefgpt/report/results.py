@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json, read_table
@@ -18,6 +17,7 @@ from nefgpt.generators.gpt.tokenizer import load_tokenizer
 from nefgpt.generators.gpt.tokens import read_tokens
 from nefgpt.generators.kind import BOUNDS, TRAINED
 from nefgpt.signals.kind import KINDS, Entry, Kind, Shown, named
+from nefgpt.signals.table import read_shapes
 
 # Column of weights.parquet to its title and the quantile where bad fits are.
 _MEASURES = {
@@ -79,7 +79,8 @@ class Run:
     @cached_property
     def labelled(self) -> bool:
         """Whether its inputs have classes."""
-        return all(label is not None for *_, label in read_json(self.folder / "shapes.json"))
+        rows = read_shapes(self.folder / "shapes.parquet")
+        return all(row["label"] is not None for row in rows)
 
     def real(self, shape_id: str) -> Shown:
         """A real signal."""
@@ -128,9 +129,9 @@ class Run:
 
     def tokens(self) -> tuple[np.ndarray, np.ndarray]:
         """Tokens uint16 [n, L] of the train split, and the codes' values [K]."""
-        train = self.fields.of_split("train")
+        table = read_tokens(self.folder / "tokens.parquet")
         codes = load_tokenizer(self.folder / "codebook.safetensors").codes
-        return read_tokens(self.folder / "tokens.parquet")[train], codes
+        return table.tokens[table.of_split("train")], codes
 
     def losses(self, model: str) -> pd.DataFrame:
         """How the training of a transformer went, a row per evaluation."""
@@ -182,30 +183,23 @@ def best_setting(run: Run) -> tuple[str, str]:
     return min(models, key=lambda row: column.worse(means[row]) if row in means else np.inf)
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    """The plain columns of a Parquet file."""
-    try:
-        names = pq.read_schema(path).names
-        return pq.read_table(path, columns=[n for n in names if n != "weights"]).to_pandas()
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-
-
 def fit_quality(run: Run) -> list[dict]:
     """A column per split: how many fields, and how well they keep their signals."""
-    frame = _parquet(run.folder / "weights.parquet")
+    fields = run.fields
     columns: dict[str, dict] = {}
     for split in ("train", "val"):
-        part = frame[frame["split"] == split]
-        row: dict = {"fields": len(part)}
+        rows = fields.of_split(split)
+        row: dict = {"fields": len(rows)}
         for name, (title, worst) in _MEASURES.items():
-            if name in frame:
-                values = part[name].dropna().to_numpy(float)
+            if name in fields.measures:
+                values = fields.measures[name][rows].astype(float)
+                values = values[~np.isnan(values)]
                 tail, middle = np.quantile(values, [worst, 0.5]) if len(values) else [np.nan] * 2
                 row[f"{title}, median"] = f"{middle:.3f}"
                 row[f"{title}, {100 * worst:.0f}th percentile"] = f"{tail:.3f}"
-        if "seconds" in frame:
-            row["seconds a field, median"] = f"{part['seconds'].median():.2g}"
+        if "seconds" in fields.measures:
+            seconds = pd.Series(fields.measures["seconds"][rows])
+            row["seconds a field, median"] = f"{seconds.median():.2g}"
         columns[split] = row
     return [
         {"quantity": name, **{split: column[name] for split, column in columns.items()}}

@@ -4,6 +4,8 @@ import sys
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import trimesh
 
@@ -12,6 +14,7 @@ from nefgpt.report import figures, pictures, results
 from nefgpt.report.style import save
 from nefgpt.signals import shapes
 from nefgpt.signals.kind import KINDS, Entry, Shown
+from nefgpt.signals.table import SHAPES_SCHEMA
 
 
 def toy() -> ModuleType:
@@ -138,7 +141,8 @@ def run(tmp_path, monkeypatch):
     config = {"name": "run", "dataset": {"n_shapes": 9}, "gpt": {"tiny": {}}}
     folder = tmp_path / "results/run"
     write_json(folder / "config.json", config | {"sampling": {"settings": {"t1": {}}}})
-    write_json(folder / "shapes.json", [[name, "train", 0] for name in "abc"])
+    known = [{"shape_id": name, "split": "train", "label": 0} for name in "abc"]
+    pq.write_table(pa.Table.from_pylist(known, SHAPES_SCHEMA), folder / "shapes.parquet")
     for i, name in enumerate("abc"):
         write_text(folder / f"levels/{name}.npz", str(i))
     rows = {"train-fields/all": 10, "quantised-train-fields/all": 20}

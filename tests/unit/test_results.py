@@ -358,7 +358,7 @@ def test_ladder_frames_its_three_rows_alike(results, drawn):
 @pytest.mark.parametrize(
     "name",
     [
-        "config.json", "shapes.json", "weights.parquet", "tokens.parquet",
+        "config.json", "shapes.parquet", "weights.parquet", "tokens.parquet",
         "codebook.safetensors", "gpt/tiny/losses.csv", "tables/metrics.csv",
         "samples/tiny/t1/samples.csv", "samples/gaussian/pca/nearest.csv",
         "samples/tiny/k3-t1/meshes/3.ply", "samples/train-fields/all/meshes/0.ply",
