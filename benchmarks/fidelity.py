@@ -31,6 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nefgpt.base import cli
 from nefgpt.base.device import device
 from nefgpt.base.errors import InputError
+from nefgpt.base.files import read_table
 from nefgpt.base.seeds import stable_seed
 from nefgpt.evaluation import sets
 from nefgpt.evaluation.metric import Known, Samples
@@ -374,8 +375,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
     tokenizer = fit_tokenizer(Differences(weights - template), template, TOKENS)
     lost = []
     for i in range(min(args.quantised, len(weights))):
-        difference = Differences(weights[i : i + 1] - template)
-        field = tokenizer.decode(tokenizer.encode(difference))[0]
+        field = tokenizer.decode(tokenizer.encode(Differences(weights[i : i + 1] - template)))[0]
         new = shapes.overlap(spec, field, data.signals[i])
         new |= shapes.closeness(surface(spec, field, **extract), data.dense[i])
         lost.append({k: new[k] - rows[i][k] for k in ("iou", "chamfer", "f_score")})
@@ -482,8 +482,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows: list[dict] = []
     if args.out.exists():
-        with args.out.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = read_table(args.out, []).to_dict("records")
         if rows and list(rows[0]) != COLUMNS:
             raise InputError(f"{args.out} has other columns; name another file")
     known = {(row["dataset"], row["variant"], row["settings"]) for row in rows}

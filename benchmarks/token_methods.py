@@ -185,8 +185,9 @@ class Lab:
         points = self.data.points[train].reshape(1, -1, 3)
         values = self.data.values[train].reshape(1, -1)
         seed = stable_seed(self.seed, "fit")
-        one = spec or self.spec, points, values, start, Space(zero), settings, seed
-        return fit_fields(*one).weights[0]
+        own = Space(zero)
+        found = fit_fields(spec or self.spec, points, values, start, own, settings, seed)
+        return found.weights[0]
 
 
 def timed(
@@ -369,8 +370,8 @@ Coded = tuple[np.ndarray, np.ndarray]  # tokens [n, L] and the fields [n, W] the
 def scalar(lab: Lab, found: Fitted) -> Tokenizer:
     """The paper's tokenizer, learned from the train fields."""
     settings = Tokens(kind="scalar", n_codes=lab.options["codes"])
-    train = found.weights[: lab.data.n_train]
-    return fit_tokenizer(Differences(train - found.origin), found.origin, settings)
+    train = Differences(found.weights[: lab.data.n_train] - found.origin)
+    return fit_tokenizer(train, found.origin, settings)
 
 
 def components(lab: Lab, fields: np.ndarray, origin: np.ndarray, k: int) -> Tokenizer:

@@ -25,6 +25,7 @@ from token_methods import METHODS, Data, Lab
 from nefgpt import config
 from nefgpt.base import cli
 from nefgpt.base.errors import InputError
+from nefgpt.base.files import read_table
 from nefgpt.fields import fused
 from nefgpt.fields.align import align
 from nefgpt.signals.shapes import iou
@@ -110,8 +111,7 @@ def read_rows(path: Path) -> list[dict]:
     """Rows of an earlier run; none where there is no file."""
     if not path.exists():
         return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(path, []).to_dict("records")
 
 
 def append_missing(path: Path, names: list[str], gpt: list[str], made, same: dict) -> list[dict]:

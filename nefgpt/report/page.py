@@ -47,6 +47,30 @@ class Block(NamedTuple):
     note: str = ""
 
 
+class Page(NamedTuple):
+    """What the page of a run shows.
+
+    Attributes
+    ----------
+    name : of the run.
+    meshes : for the viewer.
+    table2, metrics : CSV files of `nefgpt.evaluation.tables.build`.
+    blocks : title and rows of each further table.
+    figures : image file and caption of each figure.
+    rejected : TSV file of inputs left out.
+    config : the configuration, YAML.
+    """
+
+    name: str
+    meshes: list[viewer.Mesh]
+    table2: Path
+    metrics: Path
+    blocks: list[tuple[str, pd.DataFrame | list[dict]]]
+    figures: list[tuple[Path, str]]
+    rejected: Path
+    config: str
+
+
 class Picture(NamedTuple):
     """A figure: the image as a data URL, its caption, and what stands for it where none shows."""
 
@@ -137,24 +161,15 @@ def _versions() -> list[Column]:
     ]
 
 
-def build(spec: dict, out: str | Path) -> None:
-    """Write the page.
-
-    Parameters
-    ----------
-    spec
-        `name` of the run; `meshes` for the viewer (see `viewer.embed`); `table2` and `metrics`
-        (CSV paths); `tables` (pairs of title and CSV path or list of rows); `figures` (pairs of
-        image path and caption); `rejected` (TSV path); `config_text` (YAML).
-    out
-        The HTML file.
+def build(page: Page, out: str | Path) -> None:
+    """Write the page, an HTML file.
 
     Raises
     ------
     InputError
         naming a file that is missing or broken.
     """
-    meshes, left_out = viewer.embed(spec["meshes"])
+    meshes, left_out = viewer.embed(page.meshes)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -163,20 +178,17 @@ def build(spec: dict, out: str | Path) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    page = environment.get_template("page.html").render(
-        name=spec["name"],
+    text = environment.get_template("page.html").render(
+        name=page.name,
         style=(FOLDER / "style.css").read_text(encoding="utf-8"),
         script=(FOLDER / "viewer.js").read_text(encoding="utf-8"),
         meshes=meshes,
         left_out=left_out,
-        sample_metrics=sample_metrics(spec["table2"], spec["metrics"]),
-        blocks=[
-            Block(title, columns_of(rows if isinstance(rows, list) else read_table(rows, [])))
-            for title, rows in spec["tables"]
-        ],
-        pictures=[_picture(*entry) for entry in spec["figures"]],
-        rejected=_rejected(spec["rejected"]),
-        config=spec["config_text"],
+        sample_metrics=sample_metrics(page.table2, page.metrics),
+        blocks=[Block(title, columns_of(rows)) for title, rows in page.blocks],
+        pictures=[_picture(*entry) for entry in page.figures],
+        rejected=_rejected(page.rejected),
+        config=page.config,
         versions=_versions(),
     )
-    write_text(out, page)
+    write_text(out, text)

@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 from nefgpt.base.errors import InputError
 from nefgpt.fields.spec import FieldSpec, unflatten
 from nefgpt.generators.regression import STARTS, Rollouts
-from nefgpt.report.figures import COLORS, _grid, _styled
+from nefgpt.report.style import COLORS, grid, styled
 from nefgpt.signals.images import render
 
 _COLUMNS = 8
 _MARKS = dict(zip(STARTS, (("o-", COLORS[0]), ("s-", COLORS[1])), strict=True))
 
 
-@_styled
+@styled
 def regression_figure(table: pd.DataFrame) -> Figure:
     """Error of the written fields and of their signals over the number of fields.
 
@@ -26,7 +26,7 @@ def regression_figure(table: pd.DataFrame) -> Figure:
     if table.empty:
         raise InputError("the regression's table has no rows")
     counts = sorted(set(table["n_fields"]))
-    fig, axes = _grid(1, 3, 11, 3.4)
+    fig, axes = grid(1, 3, 11, 3.4)
     for start, part in table.groupby("start", sort=False):
         part = part.sort_values("n_fields")
         style, color = _MARKS[start]
@@ -58,7 +58,7 @@ def regression_figure(table: pd.DataFrame) -> Figure:
     return fig
 
 
-@_styled
+@styled
 def rollout_images(spec: FieldSpec, rollouts: Rollouts, resolution: int = 56) -> Figure:
     """Original images above the written ones, for each start and number of fields.
 
@@ -77,7 +77,7 @@ def rollout_images(spec: FieldSpec, rollouts: Rollouts, resolution: int = 56) ->
     counts = sorted({n for _, n in rollouts})
     columns = min(_COLUMNS, max(counts))
     width = columns * len(starts) + 1  # one empty column between the starts
-    fig, axes = _grid(2 * len(counts), width, 0.62 * width + 0.9, 1.24 * len(counts) + 0.4)
+    fig, axes = grid(2 * len(counts), width, 0.62 * width + 0.9, 1.24 * len(counts) + 0.4)
     for ax in axes.flat:
         ax.set_axis_off()
     for (start, n), pair in rollouts.items():
@@ -97,7 +97,7 @@ def rollout_images(spec: FieldSpec, rollouts: Rollouts, resolution: int = 56) ->
     return fig
 
 
-@_styled
+@styled
 def symmetry_figure(
     spec: FieldSpec, template: np.ndarray, from_template: np.ndarray, from_random: np.ndarray
 ) -> Figure:

@@ -2,15 +2,23 @@
 
 import base64
 from collections.abc import Sequence
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import trimesh
 
-from nefgpt.report import render
-from nefgpt.report.figures import load_input
+from nefgpt.signals.kind import Shown
+from nefgpt.signals.render import is_valid
+from nefgpt.signals.shapes import mesh_of
 
 MAX_FACES = 6000  # at which a shape still looks itself, and a page of sixteen holds 2 MB of them
+
+
+class Mesh(NamedTuple):
+    """One mesh of the viewer, and what it is called."""
+
+    label: str
+    shown: Shown
 
 
 def _cluster(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,12 +67,8 @@ def decimate(
     return _cluster(vertices, faces, target) if len(faces) > 1.2 * target else (vertices, faces)
 
 
-def embed_mesh(path: str | Path, label: str, extent: float | None = None) -> dict | None:
-    """A mesh as the viewer reads it; None when the file holds none that can be drawn.
-
-    Parameters
-    ----------
-    extent : longest side in field coordinates, of an input mesh; None for meshes of samples.
+def embed_mesh(mesh: Mesh) -> dict | None:
+    """A mesh as the viewer reads it; None when there is none that can be drawn.
 
     Returns
     -------
@@ -73,8 +77,8 @@ def embed_mesh(path: str | Path, label: str, extent: float | None = None) -> dic
         `vertices`, base64 of uint16 [V, 3] over [-scale, scale], and `faces`, base64 of
         uint16 [F, 3].
     """
-    vertices, faces, _ = load_input(path, extent)
-    if not render.is_valid(vertices, faces):
+    vertices, faces = mesh_of(mesh.shown)
+    if not is_valid(vertices, faces):
         return None
     vertices, faces = decimate(vertices, faces)
     used, faces = np.unique(faces, return_inverse=True)
@@ -82,7 +86,7 @@ def embed_mesh(path: str | Path, label: str, extent: float | None = None) -> dic
     scale = max(float(np.abs(vertices).max()), 1e-9)
     levels = np.round((vertices / scale + 1) * 32767.5).astype("<u2")
     return {
-        "label": label,
+        "label": mesh.label,
         "scale": scale,
         "radius": float(np.linalg.norm(vertices, axis=1).max()),
         "vertices": base64.b64encode(levels.tobytes()).decode(),
@@ -90,13 +94,8 @@ def embed_mesh(path: str | Path, label: str, extent: float | None = None) -> dic
     }
 
 
-def embed(meshes: Sequence[dict]) -> tuple[list[dict], int]:
-    """Those of the meshes that can be drawn, and how many cannot.
-
-    Parameters
-    ----------
-    meshes : `label`, `path` and, for input meshes, `extent` of each.
-    """
-    found = [embed_mesh(**entry) for entry in meshes]
+def embed(meshes: Sequence[Mesh]) -> tuple[list[dict], int]:
+    """Those of the meshes that can be drawn, and how many cannot."""
+    found = [embed_mesh(mesh) for mesh in meshes]
     shown = [entry for entry in found if entry is not None]
     return shown, len(found) - len(shown)

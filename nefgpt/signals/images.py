@@ -6,6 +6,7 @@ any size.
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,17 @@ from nefgpt.base.files import atomic_path, sha256_of, write_json
 from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.inputs.images import read_image
-from nefgpt.signals.kind import Decoded
+from nefgpt.signals.file import load_signal
+from nefgpt.signals.kind import Decoded, Shown
 from nefgpt.signals.settings import Extract
 from nefgpt.signals.similarity import psnr, ssim_matrix
 
 QUALITY = ("psnr", "ssim")
 KEPT = QUALITY
 COMPARED = None  # the size of the images
+DISTANCE = "(1 − SSIM)/2"
+SIDE = 98  # twelve times the 8 pixels of a digit, and its frame
+_FRAME = 0xDA
 
 
 def pixel_centres(height: int, width: int) -> np.ndarray:
@@ -127,6 +132,58 @@ def decode(
         return Decoded(None, {}, None)
     picture = Image.fromarray(np.rint(255 * image).astype(np.uint8))
     return Decoded(image, {}, picture.save)
+
+
+def read_decoded(path: Path) -> np.ndarray:
+    """An image that `decode` saved, float32 [H, W] or [H, W, 3] in [0, 1]."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image, np.float32) / 255
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"cannot read image {path}: {error}; delete it and run again") from error
+
+
+def picture(image: np.ndarray, size: int) -> np.ndarray:
+    """One image [H, W], in black on white, or [H, W, 3], in a thin frame.
+
+    Pixels stay squares of equal size where there are fewer than `size` of them.
+
+    Returns
+    -------
+    RGBA, uint8 [size, size, 4].
+    """
+    from PIL import Image
+
+    pixels = np.rint(255 * image.clip(0, 1)).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = np.repeat(255 - pixels[..., None], 3, axis=2)
+    height, width = pixels.shape[:2]
+    times = (size - 2) / max(height, width)
+    times = int(times) if times > 1 else times
+    shape = [max(1, round(n * times)) for n in (width, height)]
+    way = Image.Resampling.NEAREST if times >= 1 else Image.Resampling.BOX
+    pixels = np.asarray(Image.fromarray(pixels).resize(shape, way))
+    framed = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=_FRAME)
+    canvas = np.zeros((size, size, 4), np.uint8)
+    top, left = ((size - n) // 2 for n in framed.shape[:2])
+    spot = canvas[top : top + framed.shape[0], left : left + framed.shape[1]]
+    spot[..., :3], spot[..., 3] = framed, 255
+    return canvas
+
+
+def pictures(shown: Sequence[Shown], size: int) -> list[np.ndarray | None]:
+    """Pictures of images, RGBA uint8 [size, size, 4] each; None for those that are not there."""
+    found: list[np.ndarray | None] = []
+    for one in shown:
+        if one.decoded is None:
+            found.append(picture(real(load_signal(one.signal)), size))
+        elif one.decoded.is_file():
+            found.append(picture(read_decoded(one.decoded), size))
+        else:
+            found.append(None)
+    return found
 
 
 def main() -> None:

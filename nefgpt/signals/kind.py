@@ -6,7 +6,7 @@ the names of `Kind`; none of them knows which kinds there are.
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -60,6 +60,21 @@ class Decoded:
     save: Callable[[Path], object] | None
 
 
+class Shown(NamedTuple):
+    """One signal of a figure: a decoded field, or a real signal itself.
+
+    Attributes
+    ----------
+    decoded : file of the decoded field, which an empty one lacks; None for a real signal.
+    signal : .npz of the real signal that is shown, or whose field was decoded; None for samples.
+    root : folder that the paths of inputs start from.
+    """
+
+    decoded: Path | None = None
+    signal: Path | None = None
+    root: Path = Path()
+
+
 class Kind(Protocol):
     """What a module has to offer to be a kind of signal.
 
@@ -68,11 +83,15 @@ class Kind(Protocol):
     QUALITY : measures of a fit, columns of weights.parquet.
     KEPT : those that are measured again after quantisation.
     COMPARED : shape of what is compared of one signal; None where the data say.
+    DISTANCE : what the distance between two is called.
+    SIDE : pixels across that a picture of one needs.
     """
 
     QUALITY: tuple[str, ...]
     KEPT: tuple[str, ...]
     COMPARED: tuple[int, ...] | None
+    DISTANCE: str
+    SIDE: int
 
     def training_rows(self, n: int) -> np.ndarray:
         """Which of a signal's `n` points fits may see, bool [n]."""
@@ -99,6 +118,12 @@ class Kind(Protocol):
         source: Path | None = None,
     ) -> Decoded:
         """Turn one field [W] into what is compared (of shape `size`), shown and saved."""
+
+    def pictures(self, shown: Sequence[Shown], size: int) -> list[np.ndarray | None]:
+        """Pictures of the signals of one figure, alike in scale; None for what is empty.
+
+        Each is RGBA, uint8 [size, size, 4].
+        """
 
 
 def named(name: str) -> Kind:

@@ -3,6 +3,7 @@
 Meshes and point clouds. A kind of signal; `surface.py` extracts.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.signals.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
 from nefgpt.signals.file import load_signal
-from nefgpt.signals.kind import Decoded
+from nefgpt.signals.kind import Decoded, Shown
 from nefgpt.signals.settings import Extract
 from nefgpt.signals.surface import Surface, surface
 
@@ -19,6 +20,8 @@ N_POINTS = 2048  # per cloud, DESIGN.md section 3
 QUALITY = ("iou", "iou_near", "chamfer", "f_score")
 KEPT = ("iou", "chamfer")
 COMPARED = N_POINTS, 3
+DISTANCE = "Chamfer distance"
+SIDE = 224
 _HELD_OUT = 10  # every tenth point is kept from training and measures the fit
 
 
@@ -141,3 +144,46 @@ def decode(
     mesh = trimesh.Trimesh(vertices, found.faces, process=False)
     about["watertight"] = bool(mesh.is_watertight)
     return Decoded(normalise_cloud(found.sample(size[0], seed)), about, mesh.export)
+
+
+def mesh_of(shown: Shown) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices float64 [V, 3], in field coordinates, and faces int64 [F, 3] of a mesh.
+
+    Both are empty where a field has no surface.
+
+    Raises
+    ------
+    InputError
+        naming an input's mesh or .npz that is missing or unusable.
+    """
+    from nefgpt.inputs.meshes import load_mesh
+    from nefgpt.signals import render  # fits need no mesh files, and start sooner without
+
+    center, scale = np.zeros(3), 1.0
+    if shown.signal is not None:
+        about = load_signal(shown.signal, only=("source_path", "center", "scale"))
+        center, scale = about["center"], about["scale"]
+    if shown.decoded is not None:
+        vertices, faces = render.load_mesh(shown.decoded)
+    else:
+        mesh = load_mesh(shown.root / about["source_path"])
+        vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
+    return (vertices - center) * scale, faces
+
+
+def pictures(shown: Sequence[Shown], size: int) -> list[np.ndarray | None]:
+    """Renderings of meshes, all in one scale; None for those without a surface.
+
+    Returns
+    -------
+    RGBA, uint8 [size, size, 4] each.
+    """
+    from nefgpt.signals import render
+
+    meshes = [mesh_of(one) for one in shown]
+    half = render.common_half_extent(meshes)
+    # Input meshes may be open, so that their faces' orientation says nothing.
+    return [
+        render.render(*mesh, size, half_extent=half, tint_back=one.decoded is not None)
+        for one, mesh in zip(shown, meshes, strict=True)
+    ]

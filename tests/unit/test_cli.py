@@ -61,7 +61,7 @@ def test_libraries_keep_to_the_threads_of_the_job():
             "evaluation.clouds, evaluation.decode, evaluation.score, evaluation.tables",
             "matplotlib numba scipy.sparse torch trimesh",
         ),
-        ("report.present", "numba torch"),
+        ("report.figures", "numba torch"),
     ],
 )
 def test_a_stage_loads_only_what_it_needs(modules, heavy):

@@ -14,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from nefgpt.base import training
 from nefgpt.evaluation import classifier
 from nefgpt.evaluation.settings import ClassifierTraining
 from nefgpt.fields import stacked
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import basis, optimise
@@ -172,7 +174,7 @@ def test_fits(schedule, in_basis, both):
     basis = np.random.default_rng(1).normal(0, 0.1, (3, len(anchor))).astype(np.float32)
     basis = basis if in_basis else None
     start = np.zeros((4, 3), np.float32) if in_basis else np.stack([anchor] * 4)
-    problem = SPEC, points, values, start, anchor, settings, 0, basis
+    problem = SPEC, points, values, start, Space(anchor, basis), settings, 0
     cpu, device = both(lambda: optimise.fit_fields(*problem, progress=False, way=stacked))
     for expected, found in zip(cpu, device, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -189,15 +191,8 @@ def test_the_host_waits_for_no_step_of_a_fit(schedule, monkeypatch):
     waits = []
     for steps in (1, 7):
         with Emulation() as emulation:
-            fields = stacked.Fit(
-                SPEC,
-                points,
-                values,
-                np.stack([anchor] * 3),
-                anchor,
-                None,
-                settings,
-            )
+            start = np.stack([anchor] * 3)
+            fields = stacked.Fit(SPEC, points, values, start, Space(anchor), settings)
             emulation.waits.clear()
             assert fields.advance(np.zeros((steps, 20), np.int64), np.ones(steps))
             waits.append(len(emulation.waits))
@@ -241,9 +236,8 @@ def test_the_host_waits_once_for_a_batch_of_the_gpt():
         model = GPT(GPTConfig(vocab_size=12, context=6, embedding=8, heads=2, layers=1)).to(DEVICE)
         codes = torch.zeros((8, 6), dtype=torch.long).to(DEVICE)
         emulation.waits.clear()
-        found = train_gpt.gradients(
-            model, codes, codes, None, Gpt(accumulate=4), contextlib.nullcontext
-        )
+        losses = train_gpt.losses(model, codes, codes, None, 4, contextlib.nullcontext)
+        found = training.gradients(model, losses, 1.0)
         assert len(emulation.waits) == 1 and np.isfinite(found).all()
 
 

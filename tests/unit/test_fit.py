@@ -12,7 +12,8 @@ import trimesh
 
 from nefgpt.base.adam import Adam
 from nefgpt.base.errors import InputError
-from nefgpt.fields.file import checksum, how_to_refit, load_field, load_template, save_field
+from nefgpt.fields.file import checksum, how_to_refit, load_field, save_field
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import basis, fit, optimise, template
@@ -22,6 +23,7 @@ from nefgpt.signals.file import load_signal
 from nefgpt.signals.settings import Sampling
 
 SPEC = FieldSpec(hidden=(16, 16))
+ZERO = Space(np.zeros(SPEC.n_weights, np.float32))
 SDF = Sampling(n_uniform=3000, n_near=3000, sigma=0.01, extent=0.9)
 
 
@@ -57,14 +59,14 @@ def templates(clouds, tmp_path_factory):
 
 
 def test_template_keeps_its_shape(templates):
-    _, weights, record = load_field(templates["one"])
-    assert record["iou"] > 0.9 and record["chamfer"] < 2
-    assert record["shape_ids"] == ["e0"] and weights.shape == (SPEC.n_weights,)
+    found = load_field(templates["one"])
+    assert found.record["iou"] > 0.9 and found.record["chamfer"] < 2
+    assert found.record["shape_ids"] == ["e0"] and found.weights.shape == (SPEC.n_weights,)
 
 
 def test_basis_is_uncorrelated_and_ordered(templates):
-    spec, mean, basis = load_template(templates["many"])
-    assert spec == SPEC and basis.shape == (3, SPEC.n_weights)
+    mean, basis = load_field(templates["many"]).space
+    assert basis.shape == (3, SPEC.n_weights)
     lengths = np.linalg.norm(basis, axis=1)
     assert (lengths[:-1] >= lengths[1:]).all()
     gram = (basis / lengths[:, None]) @ (basis / lengths[:, None]).T
@@ -101,8 +103,13 @@ def test_unseen_shape_is_fitted(kind, clouds, templates, tmp_path):
     out = tmp_path / "e5.safetensors"
     chosen = settings(steps=200, learning_rate=rate)
     fit.fit_shapes(SPEC, {"e5": (clouds["e5"], out)}, chosen, 0, templates[kind])
-    spec, weights, record = load_field(out)
+    spec, weights, record, coefficients, _ = load_field(out)
     assert spec == SPEC and record["iou"] > 0.85
+    anchor, basis = load_field(templates[kind]).space
+    if basis is None:
+        assert coefficients is None
+    else:
+        np.testing.assert_allclose(anchor + coefficients @ basis, weights, atol=1e-5)
     cloud = load_signal(clouds["e5"])
     again = shapes.quality(spec, weights, cloud, 32)
     assert all(again[name] == record[name] for name in shapes.QUALITY)
@@ -116,7 +123,9 @@ def test_pack_equals_single_fits(kind, clouds, templates, tmp_path):
     for shape_id, (path, packed) in pack.items():
         single = tmp_path / f"{shape_id}.safetensors"
         fit.fit_shapes(SPEC, {shape_id: (path, single)}, settings(), 0, templates[kind])
-        np.testing.assert_array_equal(load_field(single)[1], load_field(packed)[1])
+        one, other = load_field(single), load_field(packed)
+        np.testing.assert_array_equal(one.weights, other.weights)
+        np.testing.assert_array_equal(one.coefficients, other.coefficients)
 
 
 def test_same_seed_same_field(clouds, templates, tmp_path):
@@ -131,10 +140,10 @@ def test_poisoned_field_is_isolated(clouds):
     points, values = optimise.training_points(
         SPEC, [load_signal(clouds[i]) for i in ("e0", "e1", "e2")]
     )
-    start, zero = np.stack([random_weights(SPEC, 0)] * 3), np.zeros(SPEC.n_weights, np.float32)
-    clean = optimise.fit_fields(SPEC, points, values, start, zero, settings(), 0, progress=False)
+    start = np.stack([random_weights(SPEC, 0)] * 3)
+    clean = optimise.fit_fields(SPEC, points, values, start, ZERO, settings(), 0, progress=False)
     values[1] = float("nan")
-    found = optimise.fit_fields(SPEC, points, values, start, zero, settings(), 0, progress=False)
+    found = optimise.fit_fields(SPEC, points, values, start, ZERO, settings(), 0, progress=False)
     assert found.failed.tolist() == [-1, 0, -1] and found.steps.tolist() == [60, 0, 60]
     np.testing.assert_array_equal(found.weights[[0, 2]], clean.weights[[0, 2]])
 
@@ -142,19 +151,19 @@ def test_poisoned_field_is_isolated(clouds):
 def test_a_field_that_is_done_stops_and_changes_no_other(clouds, monkeypatch):
     points, values = optimise.training_points(SPEC, [load_signal(clouds[i]) for i in ("e0", "e1")])
     chosen = settings(schedule="plateau", steps=3000, points_per_step=64, learning_rate=1e-9)
-    start, zero = np.stack([random_weights(SPEC, 0)] * 2), np.zeros(SPEC.n_weights, np.float32)
+    start = np.stack([random_weights(SPEC, 0)] * 2)
     # At this rate nothing improves: ten halvings, each after 200 steps, and the last stall.
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    both = optimise.fit_fields(SPEC, points, values, start, zero, chosen, 0, progress=False)
+    both = optimise.fit_fields(SPEC, points, values, start, ZERO, chosen, 0, progress=False)
     assert all(2000 <= steps <= 2800 for steps in both.steps.tolist())
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     alone = optimise.fit_fields(
-        SPEC, points[:1], values[:1], start[:1], zero, chosen, 0, progress=False
+        SPEC, points[:1], values[:1], start[:1], ZERO, chosen, 0, progress=False
     )
     assert alone.steps[0] == both.steps[0]
     np.testing.assert_array_equal(alone.weights[0], both.weights[0])
     longer = optimise.fit_fields(
-        SPEC, points, values, start, zero, settings(steps=100), 0, progress=False
+        SPEC, points, values, start, ZERO, settings(steps=100), 0, progress=False
     )
     assert longer.steps.tolist() == [100, 100], "a cosine takes all its steps"
 
@@ -200,8 +209,8 @@ def test_rejected_shape_leaves_an_empty_field(clouds, templates, tmp_path):
     bad = clouds["e0"].parent / "bad.npz"
     out = tmp_path / "bad.safetensors"
     fit.fit_shapes(SPEC, {"bad": (bad, out)}, settings(), 0, templates["one"])
-    _, weights, record = load_field(out)
-    assert weights is None and "no faces" in record["rejected"]
+    found = load_field(out)
+    assert found.weights is found.coefficients is None and "no faces" in found.record["rejected"]
 
 
 def test_template_of_rejected_shape_says_what_to_do(clouds, tmp_path):
@@ -210,14 +219,19 @@ def test_template_of_rejected_shape_says_what_to_do(clouds, tmp_path):
         template.make(SPEC, {"bad": bad}, tmp_path / "t.safetensors", settings(Template), 0)
 
 
-@pytest.mark.parametrize("damage", ["cut", "spec", "nan"])
+@pytest.mark.parametrize("damage", ["cut", "spec", "nan", "basis", "coefficients"])
 def test_broken_field_is_named(damage, templates, tmp_path):
     path = tmp_path / "f.safetensors"
-    spec, weights, record = load_field(templates["one"])
+    spec, weights, record, _, basis = load_field(templates["many"])
+    some = basis[:, 0]
     if damage == "cut":
         path.write_bytes(templates["one"].read_bytes()[:-10])
     elif damage == "nan":
         save_field(path, spec, weights * np.nan, record)
+    elif damage == "basis":
+        save_field(path, spec, weights, record, basis * np.nan)
+    elif damage == "coefficients":
+        save_field(path, spec, weights, record, coefficients=some * np.nan)
     else:
         content = templates["one"].read_bytes()
         path.write_bytes(content.replace(b'\\"octaves\\"', b'\\"octavez\\"'))
@@ -229,7 +243,8 @@ def test_any_flipped_bit_is_found_or_does_no_harm(tmp_path):
     path = tmp_path / "f.safetensors"
     spec = FieldSpec(hidden=(2,))
     field, record = random_weights(spec, 0), {"shape_id": "a"}
-    save_field(path, spec, field, record, np.ones((2, spec.n_weights), np.float32))
+    basis, coefficients = np.ones((2, spec.n_weights), np.float32), np.ones(2, np.float32)
+    save_field(path, spec, field, record, basis, coefficients)
     content, refused = path.read_bytes(), 0
     bits = range(0, 8 * len(content), 29)
     for bit in bits:
@@ -242,8 +257,10 @@ def test_any_flipped_bit_is_found_or_does_no_harm(tmp_path):
             assert "f.safetensors" in str(error) and "to fit it anew: rm -r" in str(error)
             refused += 1
         else:
-            np.testing.assert_array_equal(found[1], field)
-            assert (found[0], found[2]) == (spec, record)
+            np.testing.assert_array_equal(found.weights, field)
+            np.testing.assert_array_equal(found.basis, basis)
+            np.testing.assert_array_equal(found.coefficients, coefficients)
+            assert (found.spec, found.record) == (spec, record)
     assert refused > 0.98 * len(bits), "all but those in the name of the checksum"
 
 

@@ -22,7 +22,7 @@ from nefgpt.inputs.listing import list_shapes
 from nefgpt.inputs.settings import Dataset, Split
 from nefgpt.signals import images, similarity
 from nefgpt.signals.file import load_signal
-from nefgpt.signals.kind import kind_of
+from nefgpt.signals.kind import Shown, kind_of
 from nefgpt.signals.settings import Extract
 
 SPEC = FieldSpec(
@@ -138,6 +138,50 @@ def test_pixels_are_where_the_field_sees_them(tmp_path):
     np.testing.assert_allclose(rendered.ravel(), values, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "size", "side"),
+    [((8, 8), 98, 12), ((2, 4), 98, 24), ((3, 2, 3), 20, 6), ((28, 28), 98, 3)],
+)
+def test_pixels_of_a_picture_are_squares(shape, size, side):
+    """Grey in black on white, colours as they are, in a frame in the middle."""
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    picture = images.picture(image, size)
+    assert picture.shape == (size, size, 4) and picture.dtype == np.uint8
+    rows, columns = np.nonzero(picture[..., 3])
+    shown = picture[rows.min() + 1 : rows.max(), columns.min() + 1 : columns.max(), :3]
+    assert shown.shape[:2] == (side * shape[0], side * shape[1])
+    assert abs(rows.min() - (size - 1 - rows.max())) <= 1
+    assert (picture[rows.min(), columns.min() : columns.max() + 1, :3] == 0xDA).all()
+    pixels = shown.reshape(shape[0], side, shape[1], side, 3)
+    assert (pixels == pixels[:, :1, :, :1]).all()
+    truth = image if len(shape) == 3 else np.repeat(1 - image[..., None], 3, axis=2)
+    np.testing.assert_allclose(pixels[:, 0, :, 0], 255 * truth, atol=0.51)
+
+
+def test_a_large_image_is_made_small():
+    image = np.zeros((300, 100), np.float32)
+    image[:, 50:] = 1
+    picture = images.picture(image, 62)
+    assert picture[31, 31 - 9, :3].tolist() == [255] * 3
+    assert picture[31, 31 + 8, :3].tolist() == [0] * 3
+    assert np.flatnonzero(picture[31, :, 3]).size == 22 and picture[..., 3].any(axis=1).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3)])
+def test_a_decoded_image_is_read_back(tmp_path, shape):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "0.png")
+    found, gone = images.pictures([Shown(tmp_path / "0.png"), Shown(tmp_path / "1.png")], 20)
+    assert gone is None
+    np.testing.assert_array_equal(found, images.picture(image / 255, 20))
+
+
+def test_a_broken_decoded_image_is_named(tmp_path):
+    (tmp_path / "0.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(InputError, match=r"0\.png"):
+        images.pictures([Shown(tmp_path / "0.png")], 20)
+
+
 def test_unreadable_image_is_rejected_with_its_name(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
     images.prepare({"bad": str(tmp_path / "bad.png")}, tmp_path, tmp_path / "p.json")
@@ -187,7 +231,7 @@ def test_digit_is_fitted_from_a_template(tmp_path):
     settings = Optimiser(steps=100, points_per_step=64, learning_rate=0.1, loss="mse")
     field = tmp_path / "f.safetensors"
     fit.fit_shapes(SPEC, {"d3": (paths["d3"], field)}, settings, 0, out)
-    _, weights, record = file.load_field(field)
+    weights, record = file.load_field(field)[1:3]
     assert record["psnr"] > 12 and set(images.QUALITY) <= set(record)
     truth = images.real(load_signal(paths["d3"]))
     again = similarity.psnr(images.render(SPEC, weights[None], 8, 8)[0], truth)

@@ -8,7 +8,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.signals import images, table
 from nefgpt.signals.sdf import prepare
 from nefgpt.signals.settings import Sampling
-from nefgpt.signals.table import collect
+from nefgpt.signals.table import collect, read_shapes
 
 SETTINGS = Sampling(n_uniform=1000, n_near=1000, sigma=0.01, extent=0.9)
 
@@ -27,9 +27,9 @@ def three(tmp_path):
 def test_collect(three, tmp_path):
     out, rejected = tmp_path / "shapes.parquet", tmp_path / "rejected.tsv"
     collect(three, tmp_path, out, rejected, max_fraction=0.34)
-    table = pq.read_table(out).to_pylist()
-    assert [row["n_faces"] for row in table] == [12, 12, 0]
-    assert table[0]["watertight"] and table[0]["sign_agreement"] > 0.99
+    rows = read_shapes(out)
+    assert [row["n_faces"] for row in rows] == [12, 12, 0]
+    assert rows[0]["watertight"] and rows[0]["sign_agreement"] > 0.99
     lines = rejected.read_text().splitlines()
     assert len(lines) == 2 and lines[1].startswith("c\t") and "c.off" in lines[1]
 
@@ -44,6 +44,18 @@ def test_rows_are_written_in_shards(three, tmp_path, monkeypatch):
     # Frames, for which the broken mesh's NaN equals itself.
     assert pq.read_table(sharded).to_pandas().equals(pq.read_table(whole).to_pandas())
     assert (tmp_path / "sharded.tsv").read_text() == (tmp_path / "whole.tsv").read_text()
+
+
+@pytest.mark.parametrize("damage", ["cut", "a column"])
+def test_a_broken_table_is_named(damage, three, tmp_path):
+    path = tmp_path / "shapes.parquet"
+    collect(three, tmp_path, path, tmp_path / "rejected.tsv", max_fraction=0.5)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        pq.write_table(pq.read_table(path).drop_columns(["source_path"]), path)
+    with pytest.raises(InputError, match=r"cannot read .*shapes\.parquet.*delete it"):
+        read_shapes(path)
 
 
 def test_too_many_rejected_stop_the_run(three, tmp_path):
@@ -61,6 +73,6 @@ def test_images_have_labels_and_no_faces(tmp_path):
     images.prepare(sources, tmp_path, tmp_path / "pack.json")
     entries = [["a", "train", 3], ["b", "train", 1]]
     collect(entries, tmp_path, tmp_path / "shapes.parquet", tmp_path / "r.tsv", max_fraction=0.5)
-    good, bad = pq.read_table(tmp_path / "shapes.parquet").to_pylist()
+    good, bad = read_shapes(tmp_path / "shapes.parquet")
     assert good["label"] == 3 and good["n_faces"] is None and not good["rejected"]
     assert "1797 images" in bad["rejected"]

@@ -17,8 +17,8 @@ from nefgpt.generators import regression
 from nefgpt.generators.gpt.model import GPT, GPTConfig
 from nefgpt.generators.settings import Regressor
 from nefgpt.generators.transformer import DecoderConfig
-from nefgpt.report.figures import save
 from nefgpt.report.regression import regression_figure, rollout_images, symmetry_figure
+from nefgpt.report.style import save
 
 SPEC = FieldSpec(
     in_dim=2,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from nefgpt.report import render
+from nefgpt.signals import render, shapes
+from nefgpt.signals.kind import Shown
 
 
 def reddish(image: np.ndarray) -> float:
@@ -65,8 +66,8 @@ def test_orientation_nose_up_side():
         (np.zeros((3, 3)), [[0, 1, 7]]),
     ],
 )
-def test_invalid_is_a_cross(vertices, faces):
-    np.testing.assert_array_equal(render.render(vertices, faces, 48), render.placeholder(48))
+def test_nothing_is_drawn_of_what_is_invalid(vertices, faces):
+    assert render.render(vertices, faces, 48) is None
 
 
 def test_degenerate_and_outside_faces_draw_nothing():
@@ -75,11 +76,10 @@ def test_degenerate_and_outside_faces_draw_nothing():
     assert not render.render(far, [[0, 1, 2]], 32)[..., 3].any()
 
 
-def test_unreadable_file_is_invalid(tmp_path):
+def test_unreadable_and_missing_files_are_empty(tmp_path):
     path = tmp_path / "broken.ply"
     path.write_bytes(b"not a mesh")
-    image = render.render(*render.load_mesh(path), 32)
-    np.testing.assert_array_equal(image, render.placeholder(32))
+    assert shapes.pictures([Shown(path), Shown(tmp_path / "gone.ply")], 32) == [None, None]
 
 
 def test_meshes_share_one_scale():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nefgpt.fields import fused, stacked
+from nefgpt.fields.fits import Fitted, Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import optimise
@@ -24,7 +25,7 @@ def where(request, monkeypatch):
     monkeypatch.setattr(stacked, "device", lambda: torch.device(request.param))
 
 
-def both(basis=None, broken=None, **changed) -> tuple[optimise.Fitted, optimise.Fitted]:
+def both(basis=None, broken=None, **changed) -> tuple[Fitted, Fitted]:
     """The same four fits of balls by the fused passes and by PyTorch."""
     rng = np.random.default_rng(0)
     points = rng.random((4, 1000, 3), np.float32) - 0.5
@@ -33,7 +34,8 @@ def both(basis=None, broken=None, **changed) -> tuple[optimise.Fitted, optimise.
         values[broken] = np.nan
     anchor = random_weights(SPEC, 0)
     start = np.stack([anchor] * 4) if basis is None else np.zeros((4, len(basis)), np.float32)
-    fields = SPEC, points, values, start, anchor, replace(SETTINGS, **changed), 0, basis
+    space = Space(anchor, basis)
+    fields = SPEC, points, values, start, space, replace(SETTINGS, **changed), 0
     return tuple(optimise.fit_fields(*fields, progress=False, way=way) for way in (fused, stacked))
 
 
@@ -48,6 +50,13 @@ def test_fits_are_the_fused_ones(changed, in_basis):
     np.testing.assert_allclose(found.losses, expected.losses, rtol=0.01)
     assert found.steps.tolist() == expected.steps.tolist() == [120] * 4
     assert found.failed.tolist() == expected.failed.tolist() == [-1] * 4
+    if not in_basis:
+        assert found.coefficients is expected.coefficients is None
+        return
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=10 * tolerance)
+    for made in (found, expected):
+        weights = random_weights(SPEC, 0) + made.coefficients @ basis
+        np.testing.assert_allclose(weights, made.weights, atol=tolerance / 100)
 
 
 def test_a_broken_signal_fails_in_both_and_alone():

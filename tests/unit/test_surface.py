@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields
@@ -56,7 +57,7 @@ def trained():
             points[:, 2] = np.abs(points[:, 2])
         values = distance(points).astype(np.float32)
         start = random_weights(spec, 0)[None]
-        fitted = fit_fields(spec, points[None], values[None], start, start[0], FIT, 0)
+        fitted = fit_fields(spec, points[None], values[None], start, Space(start[0]), FIT, 0)
         found[name] = spec, fitted.weights[0]
     return found
 

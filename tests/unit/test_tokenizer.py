@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from nefgpt.base.errors import InputError
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting import weights
+from nefgpt.generators.components import Differences
 from nefgpt.generators.gpt import codebook
 from nefgpt.generators.gpt.codebook import fit_codes
 from nefgpt.generators.gpt.tokenizer import (
@@ -34,6 +35,18 @@ SCALAR = Tokens(kind="scalar", n_codes=63)
 def fields(n=40, width=30, rank=5, seed=0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return (rng.normal(size=(n, rank)) @ rng.normal(size=(rank, width))).astype(np.float32)
+
+
+def scored(tokenizer: Tokenizer, values: np.ndarray) -> np.ndarray:
+    return tokenizer.scores(Differences(values - tokenizer.template))
+
+
+def encoded(tokenizer: Tokenizer, values: np.ndarray) -> np.ndarray:
+    return tokenizer.encode(Differences(values - tokenizer.template))
+
+
+def learned(train: np.ndarray, template: np.ndarray, settings: Tokens) -> Tokenizer:
+    return fit_tokenizer(Differences(train - template), template, settings)
 
 
 def error(values: np.ndarray, codes: np.ndarray) -> float:
@@ -99,14 +112,14 @@ def test_dead_codes_are_revived():
 @given(st.integers(0, 2**32 - 1), st.sampled_from([BASIS, SCALAR]))
 def test_tokens_are_the_nearest_codes(seed, settings):
     train = fields(seed=seed)
-    tokenizer = fit_tokenizer(train, train[0], settings)
-    tokens = tokenizer.encode(train)
+    tokenizer = learned(train, train[0], settings)
+    tokens = encoded(tokenizer, train)
     assert tokens.dtype == np.uint16
-    values = tokenizer.coefficients(train)
+    values = scored(tokenizer, train)
     distance = np.abs(values[..., None] - tokenizer.codes)
     chosen = np.take_along_axis(distance, tokens[..., None].astype(int), axis=-1)[..., 0]
     np.testing.assert_allclose(chosen, distance.min(axis=-1), atol=1e-5)
-    again = tokenizer.encode(tokenizer.decode(tokens))
+    again = encoded(tokenizer, tokenizer.decode(tokens))
     assert (np.abs(tokenizer.codes[again] - tokenizer.codes[tokens]) < 1e-3).all()
 
 
@@ -129,35 +142,35 @@ def test_fields_without_a_surface_have_no_median_distance(tmp_path, monkeypatch)
 @pytest.mark.parametrize("settings", [BASIS, SCALAR])
 def test_quantisation_error_is_below_half_a_gap(settings):
     train = fields(n=200)
-    tokenizer = fit_tokenizer(train, train[0], settings)
-    back = tokenizer.coefficients(tokenizer.decode(tokenizer.encode(train)))
-    assert np.abs(back - tokenizer.coefficients(train)).max() <= np.diff(tokenizer.codes).max()
-    residual = np.square(tokenizer.decode(tokenizer.encode(train)) - train).mean()
+    tokenizer = learned(train, train[0], settings)
+    back = scored(tokenizer, tokenizer.decode(encoded(tokenizer, train)))
+    assert np.abs(back - scored(tokenizer, train)).max() <= np.diff(tokenizer.codes).max()
+    residual = np.square(tokenizer.decode(encoded(tokenizer, train)) - train).mean()
     assert residual < 0.01 * train.var()
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([BASIS, SCALAR]))
 def test_tokens_survive_a_round_trip(seed, settings):
     train = fields()
-    tokenizer = fit_tokenizer(train, train[0], settings)
+    tokenizer = learned(train, train[0], settings)
     shape = (5, tokenizer.sequence_length)
     tokens = np.random.default_rng(seed).integers(0, 63, shape).astype(np.uint16)
-    np.testing.assert_array_equal(tokenizer.encode(tokenizer.decode(tokens)), tokens)
+    np.testing.assert_array_equal(encoded(tokenizer, tokenizer.decode(tokens)), tokens)
 
 
 @pytest.mark.parametrize("settings", [BASIS, SCALAR])
 def test_equal_fields(settings):
     train = np.repeat(fields(n=1), 9, axis=0)
-    tokenizer = fit_tokenizer(train, np.zeros_like(train[0]), settings)
+    tokenizer = learned(train, np.zeros_like(train[0]), settings)
     assert np.isfinite(tokenizer.codes).all() and (np.diff(tokenizer.codes) >= 0).all()
-    np.testing.assert_allclose(tokenizer.decode(tokenizer.encode(train)), train, atol=1e-5)
+    np.testing.assert_allclose(tokenizer.decode(encoded(tokenizer, train)), train, atol=1e-5)
 
 
 def test_more_components_than_weights():
     train = fields(n=40, width=6)
-    tokenizer = fit_tokenizer(train, train[0], replace(BASIS, n_components=50))
+    tokenizer = learned(train, train[0], replace(BASIS, n_components=50))
     assert tokenizer.sequence_length == 6
-    back = tokenizer.decode(tokenizer.encode(train))
+    back = tokenizer.decode(encoded(tokenizer, train))
     assert np.square(back - train).mean() < 0.01 * train.var()
 
 
@@ -171,12 +184,15 @@ def test_many_codes(n_codes):
     assert np.square(values - codes[nearest]).mean() < 1.2 * 2.72 / n_codes**2
 
 
-def files_of(folder, values: np.ndarray, splits: list[str]) -> list[str]:
+def files_of(
+    folder, values: np.ndarray, splits: list[str], basis=None, coefficients=None
+) -> list[str]:
     """Write what `tokenize` reads; return its command line."""
     spec = FieldSpec(hidden=(2,), octaves=0)
     quality = {"iou": 0.9, "chamfer": 0.1}
-    rows = [(f"s{i}", splits[i], None, values[i], quality) for i in range(len(values))]
-    weights.write_fields(folder / "w.parquet", spec, values[0], rows)
+    known = [None] * len(values) if basis is None else coefficients
+    rows = [(f"s{i}", splits[i], None, values[i], quality, known[i]) for i in range(len(values))]
+    weights.write_fields(folder / "w.parquet", spec, values[0], rows, basis)
     for row in rows:
         np.savez(folder / f"{row[0]}.npz", points=np.zeros((1, 3)), sdf=np.zeros(1))
     words = ["tokenizer", "--weights", str(folder / "w.parquet"), "--signal-dir", str(folder)]
@@ -197,28 +213,47 @@ def test_only_train_is_learned_from(tmp_path, monkeypatch):
         monkeypatch.setattr("sys.argv", files_of(folder, changed, splits))
         main()
         found.append((folder / "codebook.safetensors").read_bytes())
-        tokens = read_tokens(folder / "tokens.parquet")
-        expected = load_tokenizer(folder / "codebook.safetensors").encode(changed)
+        tokens = read_tokens(folder / "tokens.parquet").tokens
+        loaded = load_tokenizer(folder / "codebook.safetensors")
+        expected = encoded(loaded, changed)
         np.testing.assert_array_equal(tokens, expected)
     assert found[0] == found[1]
-    table = pq.read_table(tmp_path / "one/tokens.parquet")
-    assert table["split"].to_pylist() == splits
-    assert table["iou_quantised"].to_pylist() == pytest.approx([0.8] * 24)
+    table = read_tokens(tmp_path / "one/tokens.parquet")
+    assert table.splits == splits and table.n_codes == 63
+    assert table.measures["iou"].tolist() == pytest.approx([0.9] * 24)
+    assert table.measures["iou_quantised"].tolist() == pytest.approx([0.8] * 24)
     usage = json.loads((tmp_path / "one/tokens.json").read_text())
     assert usage["val: median chamfer_quantised"] == pytest.approx(0.2)
     with pytest.raises(InputError, match="train split"):
-        fit_tokenizer(values[:0], values[0], BASIS)
+        learned(values[:0], values[0], BASIS)
+
+
+def test_table_with_coefficients_gives_the_tokens_of_one_without(tmp_path, monkeypatch):
+    monkeypatch.setattr("nefgpt.signals.shapes.quality", lambda *args: {"iou": 1, "chamfer": 0})
+    rng = np.random.default_rng(0)
+    basis = rng.normal(size=(5, FieldSpec(hidden=(2,), octaves=0).n_weights)).astype(np.float32)
+    coefficients = rng.normal(size=(24, 5)).astype(np.float32)
+    coefficients[0] = 0
+    values, found = 1 + coefficients @ basis, {}
+    for name, kept in (("with", (basis, coefficients)), ("without", (None, None))):
+        (tmp_path / name).mkdir()
+        words = files_of(tmp_path / name, values, ["train"] * 20 + ["val"] * 4, *kept)
+        monkeypatch.setattr("sys.argv", words)
+        main()
+        found[name] = read_tokens(tmp_path / name / "tokens.parquet").tokens
+    assert found["with"].shape == (24, 5)
+    np.testing.assert_array_equal(*found.values())
 
 
 @pytest.mark.parametrize("settings", [BASIS, SCALAR])
 def test_file_round_trip(settings, tmp_path):
     train = fields()
-    tokenizer = fit_tokenizer(train, train[0], settings)
+    tokenizer = learned(train, train[0], settings)
     save_tokenizer(tmp_path / "c.safetensors", tokenizer, np.arange(63))
     loaded = load_tokenizer(tmp_path / "c.safetensors")
-    tokens = tokenizer.encode(train)
-    np.testing.assert_array_equal(loaded.encode(train), tokens)
-    np.testing.assert_array_equal(loaded.decode(loaded.encode(train)), tokenizer.decode(tokens))
+    tokens = encoded(tokenizer, train)
+    np.testing.assert_array_equal(encoded(loaded, train), tokens)
+    np.testing.assert_array_equal(loaded.decode(encoded(loaded, train)), tokenizer.decode(tokens))
     whole = (tmp_path / "c.safetensors").read_bytes()
     for length in (0, 7, len(whole) // 2, len(whole) - 1):
         (tmp_path / "c.safetensors").write_bytes(whole[:length])
@@ -229,7 +264,7 @@ def test_file_round_trip(settings, tmp_path):
 def test_unknown_token_is_refused():
     train = fields()
     with pytest.raises(InputError, match="token 63 is no code"):
-        fit_tokenizer(train, train[0], BASIS).decode(np.full((1, 5), 63))
+        learned(train, train[0], BASIS).decode(np.full((1, 5), 63))
 
 
 def test_perplexity_of_equal_use():
@@ -241,20 +276,33 @@ def test_perplexity_of_equal_use():
 def test_tokens_table_round_trip(tmp_path_factory, tokens):
     path = tmp_path_factory.mktemp("t") / "tokens.parquet"
     rows = {"shape_id": list("abcd"), "split": ["train"] * 4, "label": [None, 1, 2, None]}
-    write_tokens(path, rows, tokens, 127)
-    np.testing.assert_array_equal(read_tokens(path), tokens)
+    write_tokens(path, rows | {"iou": [0.5, None, 1.0, 0.0]}, tokens, 127)
+    found = read_tokens(path)
+    np.testing.assert_array_equal(found.tokens, tokens)
+    assert found.tokens.dtype == np.uint16 and found.n_codes == 127
+    assert [found.shape_ids, found.splits, found.labels] == list(rows.values())
+    np.testing.assert_array_equal(found.measures["iou"], [0.5, np.nan, 1, 0])
 
 
-@pytest.mark.parametrize("lists", [[[1, 2, 3], [4]], [[1, 2, 3], [4, 5]], []])
+@pytest.mark.parametrize("lists", [[[1, 2, 3], [4]], [[1, 2, 3], None], [[1, 2], [4, 5]], []])
 def test_ragged_tokens_are_refused(lists, tmp_path):
-    pq.write_table(pa.table({"tokens": pa.array(lists, pa.list_(pa.uint16()))}), tmp_path / "t")
-    with pytest.raises(InputError, match="unequal length"):
-        read_tokens(tmp_path / "t")
-    (tmp_path / "t").write_bytes(b"PAR1")
+    rows = {"shape_id": list("ab"), "split": ["train"] * 2, "label": [None] * 2}
+    path = tmp_path / "t.parquet"
+    write_tokens(path, rows, np.ones((2, 3), int), 7)
+    table = pq.read_table(path)
+    other = table[: len(lists)].set_column(3, "tokens", pa.array(lists, pa.list_(pa.uint16())))
+    pq.write_table(other, path)
+    with pytest.raises(InputError, match=r"t\.parquet: sequences of .* where 3 were promised"):
+        read_tokens(path)
+    for broken in (table.drop_columns(["label"]), table.replace_schema_metadata(None)):
+        pq.write_table(broken, path)
+        with pytest.raises(InputError, match="cannot read tokens"):
+            read_tokens(path)
+    path.write_bytes(b"PAR1")
     with pytest.raises(InputError, match="cannot read tokens"):
-        read_tokens(tmp_path / "t")
+        read_tokens(path)
 
 
 def test_unit_scale():
     base = Tokenizer("scalar", np.zeros(1), np.ones(3), np.zeros(3), None, np.ones(3))
-    np.testing.assert_array_equal(base.coefficients(np.full((1, 3), 3.0)), np.full((1, 3), 2.0))
+    np.testing.assert_array_equal(scored(base, np.full((1, 3), 3.0)), np.full((1, 3), 2.0))

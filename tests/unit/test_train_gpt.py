@@ -66,7 +66,7 @@ def test_learns_what_can_be_learned(tokens, tmp_path):
 @pytest.mark.parametrize("killed_at", [4, 17])
 def test_killed_and_resumed_is_the_same_run(killed_at, tokens, tmp_path, monkeypatch):
     train_gpt.train(tokens, tmp_path / "whole", settings(), 5)
-    monkeypatch.setattr(train_gpt, "SECONDS_BETWEEN_STATES", 0)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
     real = batches.make_batch
 
     def killer(train, chosen, n_codes, iteration, seed):
@@ -91,7 +91,7 @@ def test_killed_and_resumed_is_the_same_run(killed_at, tokens, tmp_path, monkeyp
 @pytest.mark.parametrize("damage", ["other settings", "cut"])
 def test_unusable_state_starts_anew(damage, tokens, tmp_path, monkeypatch, caplog):
     state = tmp_path / "state/state.pt"
-    monkeypatch.setattr(train_gpt.Path, "unlink", lambda *a, **k: None)
+    monkeypatch.setattr(training.Path, "unlink", lambda *a, **k: None)
     train_gpt.train(tokens, tmp_path / "a", settings(), 0, state.parent)
     monkeypatch.undo()
     assert state.exists()
@@ -119,19 +119,6 @@ def test_accumulation_is_a_larger_batch(tokens, tmp_path):
         runs[name] = load_file(tmp_path / name / "model.safetensors")
     for name, value in runs["a"].items():
         torch.testing.assert_close(value, runs["b"][name], atol=1e-3, rtol=1e-3)
-
-
-def test_every_epoch_sees_every_row_once():
-    rows = np.concatenate([training.batch_rows(10, 4, i, 0) for i in range(5)])
-    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
-    assert rows[:10].tolist() != rows[10:].tolist()
-
-
-def test_learning_rate():
-    chosen = settings(iterations=103, warmup=3, learning_rate=1.0, min_learning_rate=0.1)
-    rates = [training.learning_rate(chosen, i) for i in range(104)]
-    np.testing.assert_allclose(rates[:4], [1 / 3, 2 / 3, 1, 1])
-    assert rates[53] == pytest.approx(0.55) and rates[103] == pytest.approx(0.1)
 
 
 def test_smooth_targets():
@@ -213,11 +200,11 @@ def test_overflowing_gradient_spoils_no_state(tokens, tmp_path, monkeypatch):
         return clip(parameters, limit)
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", overflow)
-    monkeypatch.setattr(train_gpt, "SECONDS_BETWEEN_STATES", 0)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
     with pytest.raises(InputError, match=r"iteration 14.*learning_rate"):
         train_gpt.train(tokens, tmp_path / "gpt", settings(), 0, tmp_path / "state")
     state = torch.load(tmp_path / "state/state.pt", weights_only=True)
-    assert state["iteration"] == 14
+    assert state["course"]["iteration"] == 14
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 

@@ -10,7 +10,9 @@ from PIL import Image
 from nefgpt.base.files import atomic_path, write_text
 from nefgpt.evaluation import tables
 from nefgpt.evaluation.metric import COLUMNS
-from nefgpt.report import figures, page
+from nefgpt.report import page, pictures, viewer
+from nefgpt.report.style import save
+from nefgpt.signals.kind import Shown
 from tests.unit import browser
 
 pytestmark = pytest.mark.skipif(
@@ -37,21 +39,21 @@ def report(tmp_path_factory):
     tables.build([folder / "metrics.csv"], folder / "tables")
     write_text(folder / "rejected.tsv", f"shape_id\tsource_path\treason\n{'a' * 60}\tb\tno faces\n")
     rows = [([np.zeros((32, 32, 4), np.uint8)] * 8)] * 2
-    figure = figures.pictures([("a row", images) for images in rows], "pictures")
-    figures.save(figure, folder / "figures", "pictures")
-    spec = {
-        "name": "a-long-name-of-a-run" * 4,
-        "meshes": [
-            {"label": name * 9, "path": folder / f"{name}.ply"} for name in ("wedge", "inside-out")
+    figure = pictures.picture_grid([("a row", images) for images in rows], "pictures")
+    save(figure, folder / "figures", "pictures")
+    shown = page.Page(
+        name="a-long-name-of-a-run" * 4,
+        meshes=[
+            viewer.Mesh(name * 9, Shown(folder / f"{name}.ply")) for name in ("wedge", "inside-out")
         ],
-        "table2": folder / "tables/table2.csv",
-        "metrics": folder / "tables/metrics.csv",
-        "tables": [["Small", [{"quantity": "a rather long name " * 4, "value": 0.5}]]],
-        "figures": [[folder / "figures/pictures.png", "Pictures."]],
-        "rejected": folder / "rejected.tsv",
-        "config_text": f"root: {'/folder' * 40}\n",
-    }
-    page.build(spec, folder / "report.html")
+        table2=folder / "tables/table2.csv",
+        metrics=folder / "tables/metrics.csv",
+        blocks=[("Small", [{"quantity": "a rather long name " * 4, "value": 0.5}])],
+        figures=[(folder / "figures/pictures.png", "Pictures.")],
+        rejected=folder / "rejected.tsv",
+        config=f"root: {'/folder' * 40}\n",
+    )
+    page.build(shown, folder / "report.html")
     return folder / "report.html"
 
 

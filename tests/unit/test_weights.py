@@ -1,5 +1,6 @@
 """Tables of fields: round trip, shards, and nothing half written."""
 
+import base64
 import json
 
 import numpy as np
@@ -35,6 +36,97 @@ def test_round_trip_over_shards(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.weights, np.stack([row[3] for row in made]))
     np.testing.assert_array_equal(found.template, template)
     assert found.of_split("val").tolist() == [0, 3, 6, 9]
+
+
+def in_basis(n: int, k: int = 3) -> tuple[np.ndarray, np.ndarray, list[weights.Row]]:
+    """Template, basis, and rows of fields in it."""
+    rng = np.random.default_rng(1)
+    template, basis = random_weights(SPEC, 0), rng.normal(size=(k, SPEC.n_weights))
+    basis = basis.astype(np.float32)
+    numbers = rng.normal(size=(n, k)).astype(np.float32)
+    made = [weights.Row(*row) for row in rows(n)]
+    fields = zip(made, template + numbers @ basis, numbers, strict=True)
+    return template, basis, [r._replace(weights=w, coefficients=c) for r, w, c in fields]
+
+
+@pytest.mark.parametrize("n", [0, 11])
+def test_coefficients_make_the_round_trip(n, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "ROWS_PER_SHARD", 4)
+    template, basis, made = in_basis(n)
+    weights.write_fields(tmp_path / "w.parquet", SPEC, template, made, basis)
+    found = weights.read_fields(tmp_path / "w.parquet")
+    np.testing.assert_array_equal(found.basis, basis)
+    assert found.coefficients.shape == (n, 3) and found.coefficients.dtype == np.float32
+    for i, row in enumerate(made):
+        np.testing.assert_array_equal(found.coefficients[i], row.coefficients)
+        np.testing.assert_array_equal(found.weights[i], row.weights)
+    space = found.space
+    again = space.anchor + found.coefficients @ space.basis
+    np.testing.assert_allclose(again, found.weights, atol=1e-5)
+
+
+def test_measures_are_columns_and_what_is_not_known_is_nan(tmp_path):
+    made = rows(5)
+    weights.write_fields(tmp_path / "w.parquet", SPEC, np.zeros(SPEC.n_weights), made)
+    found = weights.read_fields(tmp_path / "w.parquet").measures
+    assert list(found) == list(weights.quality_columns(SPEC))
+    np.testing.assert_allclose(found["iou"], [row[4]["iou"] for row in made])
+    assert np.isnan(found["seconds"]).all()
+
+
+def test_a_field_without_coefficients_leaves_all_to_the_weights(tmp_path):
+    template, basis, made = in_basis(5)
+    made[3] = made[3]._replace(coefficients=None)
+    weights.write_fields(tmp_path / "w.parquet", SPEC, template, made, basis)
+    found = weights.read_fields(tmp_path / "w.parquet")
+    assert found.coefficients is None
+    np.testing.assert_array_equal(found.basis, basis)
+    np.testing.assert_array_equal(found.weights, np.stack([row.weights for row in made]))
+
+
+def test_a_table_of_before_coefficients_is_read(tmp_path):
+    template, basis, made = in_basis(5)
+    weights.write_fields(tmp_path / "w.parquet", SPEC, template, made, basis)
+    table = pq.read_table(tmp_path / "w.parquet").drop_columns(["coefficients"])
+    pq.write_table(table, tmp_path / "old.parquet")
+    found = weights.read_fields(tmp_path / "old.parquet")
+    assert found.coefficients is found.basis is None
+    np.testing.assert_array_equal(found.weights, np.stack([row.weights for row in made]))
+
+
+def test_the_basis_is_read_without_our_reader(tmp_path):
+    template, basis, made = in_basis(2)
+    weights.write_fields(tmp_path / "w.parquet", SPEC, template, made, basis)
+    column = pq.read_table(tmp_path / "w.parquet").schema.field("coefficients")
+    numbers = np.frombuffer(base64.b64decode(column.metadata[b"basis"]), "<f4")
+    np.testing.assert_array_equal(numbers.reshape(3, -1), basis)
+
+
+@pytest.mark.parametrize("damage", ["other basis", "other numbers", "nan", "short basis", "text"])
+def test_coefficients_that_do_not_give_the_weights_are_named(damage, tmp_path):
+    template, basis, made = in_basis(5)
+    path = tmp_path / "w.parquet"
+    number = {"other numbers": 0.0, "nan": np.nan}.get(damage)
+    if number is not None:
+        made[4] = made[4]._replace(coefficients=np.full(3, number))
+    shown = basis[::-1] if damage == "other basis" else basis
+    weights.write_fields(path, SPEC, template, made, shown)
+    if damage in ("short basis", "text"):
+        table = pq.read_table(path)
+        kept = base64.b64encode(basis[:, :-1].tobytes()) if damage == "short basis" else b"{}"
+        column = table.schema.field("coefficients").with_metadata({"basis": kept})
+        place = table.schema.get_field_index("coefficients")
+        pq.write_table(table.cast(table.schema.set(place, column)), path)
+    with pytest.raises(InputError, match=r"cannot read fields .*w\.parquet.*delete it"):
+        weights.read_fields(path)
+
+
+def test_coefficients_of_another_length_are_no_row(tmp_path):
+    template, basis, made = in_basis(2)
+    made[1] = made[1]._replace(coefficients=np.zeros(4))
+    with pytest.raises(ValueError, match="4"):
+        weights.write_fields(tmp_path / "w.parquet", SPEC, template, made, basis)
+    assert not any(tmp_path.iterdir())
 
 
 def test_metadata_rebuilds_a_field_without_our_reader(tmp_path):
@@ -146,3 +238,24 @@ def test_collect_leaves_out_test_and_rejected(tmp_path):
     save_field(tmp_path / "b.safetensors", other, random_weights(other, 0), {})
     with pytest.raises(InputError, match=r"b\.safetensors"):
         weights.collect(entries, tmp_path, tmp_path / "template.safetensors", out)
+
+
+def test_collect_keeps_coefficients_of_the_templates_basis_only(tmp_path):
+    template, basis, made = in_basis(2)
+    shared, out = tmp_path / "template.safetensors", tmp_path / "w.parquet"
+    save_field(shared, SPEC, template, {}, basis)
+    for row in made:
+        path = tmp_path / f"{row.shape_id}.safetensors"
+        save_field(path, SPEC, row.weights, {}, coefficients=row.coefficients)
+    save_field(tmp_path / "bad.safetensors", SPEC, None, {"rejected": "empty"})
+    entries = [["s0", "train", None], ["bad", "train", None], ["s1", "val", None]]
+    weights.collect(entries, tmp_path, shared, out)
+    found = weights.read_fields(out)
+    np.testing.assert_array_equal(found.coefficients, [row.coefficients for row in made])
+    weights.check_template(out, found, shared)
+    for other in (basis[::-1], basis[:2], None):
+        save_field(shared, SPEC, template, {}, other)
+        with pytest.raises(InputError, match="is of another configuration"):
+            weights.check_template(out, found, shared)
+        with pytest.raises(InputError, match=r"s0\.safetensors was not fitted in the basis.*rm -r"):
+            weights.collect(entries, tmp_path, shared, out)

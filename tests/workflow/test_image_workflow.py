@@ -94,7 +94,7 @@ def test_contracts(run):
     tuning = pd.read_csv(results / "tables/tuning.csv")
     assert len(tuning) == 4 and {"top_k", "temperature", "accuracy %"} <= set(tuning)
     for name in (
-        "classes-tiny@t1",
+        "gallery-tiny@t1",
         "sheet-tiny@t1",
         "ladder",
         "tuning",

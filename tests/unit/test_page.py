@@ -11,10 +11,12 @@ import trimesh
 from matplotlib.figure import Figure
 
 from nefgpt.base.errors import InputError
-from nefgpt.base.files import atomic_path, write_text
+from nefgpt.base.files import atomic_path, read_table, write_text
 from nefgpt.evaluation import tables
-from nefgpt.report import figures, page, viewer
+from nefgpt.report import page, viewer
+from nefgpt.report.style import save
 from nefgpt.signals import sdf, table
+from nefgpt.signals.kind import Shown
 from nefgpt.signals.settings import Sampling
 
 EVIL = "</script><script>alert(1)</script>&amp;"
@@ -22,7 +24,7 @@ SETTINGS = Sampling(n_uniform=100, n_near=100)
 
 
 @pytest.fixture
-def spec(tmp_path):
+def shown(tmp_path):
     """What the page shows of a small run, written by the stages that write it."""
     trimesh.creation.box().export(tmp_path / "box.off")
     write_text(tmp_path / "broken.off", "OFF\n")
@@ -44,35 +46,35 @@ def spec(tmp_path):
     lines += ["train-meshes,all,MMD x100,10,0,17,17", "train-meshes,all,novelty,inf,0,17,17"]
     write_text(tmp_path / "metrics.csv", "\n".join(lines) + "\n")
     tables.build([tmp_path / "metrics.csv"], tmp_path / "tables")
-    figures.save(Figure(figsize=(1, 1)), tmp_path / "figures", "f")
+    save(Figure(figsize=(1, 1)), tmp_path / "figures", "f")
     with atomic_path(tmp_path / "ball.ply") as temporary:
         trimesh.creation.icosphere(subdivisions=2, radius=0.5).export(temporary)
     write_text(tmp_path / "tuning.csv", "top_k,guidance,COV %\n3,,12.34567\n5,,0.00012345\n")
-    return {
-        "name": EVIL,
-        "meshes": [
-            {"label": EVIL, "path": tmp_path / "ball.ply"},
-            {"label": "gone", "path": tmp_path / "gone.ply"},
-            {"label": "input", "path": tmp_path / "box.off", "extent": 0.9},
+    return page.Page(
+        name=EVIL,
+        meshes=[
+            viewer.Mesh(EVIL, Shown(tmp_path / "ball.ply")),
+            viewer.Mesh("gone", Shown(tmp_path / "gone.ply")),
+            viewer.Mesh("input", Shown(None, tmp_path / "sdf/1e5.npz")),
         ],
-        "table2": tmp_path / "tables/table2.csv",
-        "metrics": tmp_path / "tables/metrics.csv",
-        "tables": [
-            ["Search", tmp_path / "tuning.csv"],
-            [EVIL, [{"quantity": EVIL, "value": 0.98765432}, {"quantity": "n", "value": 12}]],
+        table2=tmp_path / "tables/table2.csv",
+        metrics=tmp_path / "tables/metrics.csv",
+        blocks=[
+            ("Search", read_table(tmp_path / "tuning.csv", [])),
+            (EVIL, [{"quantity": EVIL, "value": 0.98765432}, {"quantity": "n", "value": 12}]),
         ],
-        "figures": [
-            [tmp_path / "figures/f.svg", f'a "caption" {EVIL}. More.'],
-            [tmp_path / "figures/f.png", "Another."],
+        figures=[
+            (tmp_path / "figures/f.svg", f'a "caption" {EVIL}. More.'),
+            (tmp_path / "figures/f.png", "Another."),
         ],
-        "rejected": tmp_path / "rejected.tsv",
-        "config_text": f"name: x\nurl: <b>&\nevil: {EVIL}\n",
-    }
+        rejected=tmp_path / "rejected.tsv",
+        config=f"name: x\nurl: <b>&\nevil: {EVIL}\n",
+    )
 
 
 @pytest.fixture
-def written(spec, tmp_path):
-    page.build(spec, tmp_path / "report.html")
+def written(shown, tmp_path):
+    page.build(shown, tmp_path / "report.html")
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -140,15 +142,15 @@ def test_numbers_of_a_column_end_alike():
     assert mixed.padding == ["", ".5 ± 0.25", ".5 ± 0.25"]
 
 
-def test_ids_that_look_like_numbers_stay(tmp_path, spec):
-    write_text(spec["rejected"], "shape_id\tsource_path\treason\n1e5\ta.obj\tno <faces>\n")
-    page.build(spec, tmp_path / "r.html")
+def test_ids_that_look_like_numbers_stay(tmp_path, shown):
+    write_text(shown.rejected, "shape_id\tsource_path\treason\n1e5\ta.obj\tno <faces>\n")
+    page.build(shown, tmp_path / "r.html")
     written = (tmp_path / "r.html").read_text()
     assert '<th scope="row">1e5</th>' in written and "no &lt;faces&gt;" in written
 
 
-def test_a_page_without_shapes_has_no_viewer(tmp_path, spec):
-    page.build(spec | {"meshes": []}, tmp_path / "r.html")
+def test_a_page_without_shapes_has_no_viewer(tmp_path, shown):
+    page.build(shown._replace(meshes=[]), tmp_path / "r.html")
     written = (tmp_path / "r.html").read_text()
     assert not re.search("<script|<canvas|#shapes", written)
     assert "Versions" in written
@@ -171,12 +173,11 @@ def test_a_tangle_is_reduced_too():
 
 
 @pytest.mark.parametrize("key", ["table2", "metrics", "rejected"])
-def test_missing_files_are_named(tmp_path, spec, key):
+def test_missing_files_are_named(tmp_path, shown, key):
     with pytest.raises(InputError, match=r"nope\.csv"):
-        page.build(spec | {key: tmp_path / "nope.csv"}, tmp_path / "r.html")
+        page.build(shown._replace(**{key: tmp_path / "nope.csv"}), tmp_path / "r.html")
 
 
-def test_missing_figures_and_tables_are_named(tmp_path, spec):
-    for key in ("figures", "tables"):
-        with pytest.raises(InputError, match=r"nope\.png"):
-            page.build(spec | {key: [["nope.png", "nope.png"]]}, tmp_path / "r.html")
+def test_missing_figures_are_named(tmp_path, shown):
+    with pytest.raises(InputError, match=r"nope\.png"):
+        page.build(shown._replace(figures=[("nope.png", "nope")]), tmp_path / "r.html")

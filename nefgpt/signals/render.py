@@ -147,7 +147,7 @@ def render(
     *,
     half_extent: float = HALF_EXTENT,
     tint_back: bool = True,
-) -> np.ndarray:
+) -> np.ndarray | None:
     """Draw a mesh, orthographic, on a transparent background.
 
     Parameters
@@ -169,10 +169,10 @@ def render(
     Returns
     -------
     numpy.ndarray
-        RGBA, uint8 [size, size, 4]; a grey cross when there is nothing to draw.
+        RGBA, uint8 [size, size, 4]; None when there is nothing to draw.
     """
     if not is_valid(vertices, faces):
-        return placeholder(size)
+        return None
     vertices = np.asarray(vertices, dtype=np.float64)
     faces = np.asarray(faces, dtype=np.int64)
     rotation = camera(azimuth, elevation)
@@ -196,17 +196,6 @@ def render(
     alpha = image[..., 3:]
     image[..., :3] /= np.where(alpha > 0, alpha, 1)
     return np.round(image * 255).astype(np.uint8)
-
-
-def placeholder(size: int = 256) -> np.ndarray:
-    """A grey cross: stands for an empty or invalid mesh."""
-    y, x = np.mgrid[:size, :size] / max(size - 1, 1) * 2 - 1
-    near = np.minimum(np.abs(x - y), np.abs(x + y)) / np.sqrt(2)
-    inside = np.maximum(np.abs(x), np.abs(y)) < 0.45
-    image = np.zeros((size, size, 4), dtype=np.uint8)
-    image[...] = (170, 170, 170, 0)
-    image[..., 3] = np.where(inside, np.clip((0.05 - near) * size / 2 + 0.5, 0, 1) * 255, 0)
-    return image
 
 
 def common_half_extent(meshes: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -1,0 +1,247 @@
+"""What a results folder holds: where its files are, and what they say."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from nefgpt.base.errors import InputError
+from nefgpt.base.files import read_json, read_table
+from nefgpt.config import Config, validate
+from nefgpt.evaluation import tables
+from nefgpt.evaluation.metric import COLUMNS
+from nefgpt.fitting.weights import Fields, read_fields
+from nefgpt.generators.gpt.tokenizer import load_tokenizer
+from nefgpt.generators.gpt.tokens import read_tokens
+from nefgpt.generators.kind import BOUNDS, TRAINED
+from nefgpt.signals.kind import KINDS, Entry, Kind, Shown, named
+from nefgpt.signals.table import read_shapes
+
+# Column of weights.parquet to its title and the quantile where bad fits are.
+_MEASURES = {
+    "iou": ("IoU", 0.05),
+    "iou_near": ("IoU near the surface", 0.05),
+    "chamfer": ("Chamfer ×10²", 0.95),
+    "f_score": ("F-score at 1 %", 0.05),
+    "psnr": ("PSNR (dB)", 0.05),
+    "ssim": ("SSIM", 0.05),
+}
+
+
+class Sample(NamedTuple):
+    """One sample of a row of the ladder.
+
+    Attributes
+    ----------
+    number : its place among the row's samples.
+    shape_id : of the training signal that stands in as sample, or a name.
+    label : the class it was made for; None without classes.
+    valid : whether it holds a signal; else it is empty.
+    shown : its decoded field.
+    nearest : ids of the training signals nearest to it, nearest first; none when it is empty.
+    distance : to the nearest, times 100; NaN when it is empty.
+    """
+
+    number: int
+    shape_id: str
+    label: int | None
+    valid: bool
+    shown: Shown
+    nearest: list[str]
+    distance: float
+
+
+class Run:
+    """A run, as its results folder has it.
+
+    Attributes
+    ----------
+    folder : of the results, RUN/results/NAME; RUN is where Snakemake ran.
+    config : its configuration.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.config: Config = validate(read_json(self.folder / "config.json"))
+
+    @property
+    def files(self) -> Entry:
+        """What the files of its signals are called."""
+        return KINDS[self.config.signals]
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its signals."""
+        return named(self.config.signals)
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether its inputs have classes."""
+        rows = read_shapes(self.folder / "shapes.parquet")
+        return all(row["label"] is not None for row in rows)
+
+    def real(self, shape_id: str) -> Shown:
+        """A real signal."""
+        # The paths of inputs start from where Snakemake ran.
+        root = self.folder.absolute().parent.parent
+        return Shown(None, self.folder / self.files.folder / f"{shape_id}.npz", root)
+
+    def samples(self, row: str, setting: str) -> list[Sample]:
+        """Samples of one row of the ladder, in order.
+
+        Raises
+        ------
+        InputError
+            naming a file that is missing or of other samples.
+        """
+        folder = self.folder / "samples" / row / setting
+        table = read_table(folder / "samples.csv", ["sample", "shape_id", "label", "valid"])
+        columns = ["sample", "valid", "nearest_1", "distance_x100"]
+        about = read_table(folder / "nearest.csv", columns)
+        for column in ("sample", "valid"):
+            if table[column].tolist() != about[column].tolist():
+                raise InputError(
+                    f"{folder / 'nearest.csv'} and {folder / 'samples.csv'} differ in {column!r}; "
+                    "delete them and run again"
+                )
+        nearest = about[[name for name in about if name.startswith("nearest_")]].to_numpy()
+        distances = pd.to_numeric(about["distance_x100"], errors="coerce")
+        found = []
+        for i, entry in enumerate(table.itertuples()):
+            path = folder / self.files.decoded / f"{entry.sample}{self.files.suffix}"
+            valid = entry.valid.lower() == "true"
+            # Only a sample known to be empty may lack its file.
+            if valid and not path.is_file():
+                raise InputError(f"{path}: there is no such file; delete {folder} and run again")
+            shown = Shown(path, self.real(entry.shape_id).signal if row in BOUNDS else None)
+            label = int(entry.label) if entry.label else None
+            ids = [name for name in nearest[i] if name and valid]
+            distance = distances[i] if valid else np.nan
+            found.append(Sample(i, entry.shape_id, label, valid, shown, ids, distance))
+        return found
+
+    @cached_property
+    def fields(self) -> Fields:
+        """The fields that were fitted."""
+        return read_fields(self.folder / "weights.parquet")
+
+    def tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens uint16 [n, L] of the train split, and the codes' values [K]."""
+        table = read_tokens(self.folder / "tokens.parquet")
+        codes = load_tokenizer(self.folder / "codebook.safetensors").codes
+        return table.tokens[table.of_split("train")], codes
+
+    def losses(self, model: str) -> pd.DataFrame:
+        """How the training of a transformer went, a row per evaluation."""
+        columns = (
+            "iteration train_loss val_loss calibrated_val_loss temperature tokens_per_second"
+        ).split()
+        path = self.folder / "gpt" / model / "losses.csv"
+        return read_table(path, columns)[columns].apply(pd.to_numeric)
+
+    def metrics(self) -> pd.DataFrame:
+        """The long table of metrics, its values numbers."""
+        frame = tables.read_metrics(self.folder / "tables" / "metrics.csv")
+        return frame.assign(value=pd.to_numeric(frame["value"], errors="coerce"))
+
+    def tuning(self) -> pd.DataFrame:
+        """What the search compared, a row per sampling setting, every cell as the file's text."""
+        columns = ["top_k", "top_p", "temperature", "guidance"]
+        return read_table(self.folder / "tables" / "tuning.csv", columns)
+
+    def regression(self) -> pd.DataFrame:
+        """What the regression experiment measured, every cell as the file's text."""
+        path = self.folder / "regression" / "regression.csv"
+        return read_table(path, ["n_fields", "start", "psnr"])
+
+    def classes(self) -> pd.DataFrame:
+        """Accuracy and cross-entropy per class of all rows of the ladder, one below the other."""
+        parts = [
+            read_table(
+                self.folder / "samples" / row.method / row.setting / "classes.csv",
+                ["label", "accuracy %"],
+            )
+            for row in self.config.rows
+        ]
+        frame = pd.concat(parts, ignore_index=True)
+        numbers = ["label", "n", "accuracy %", "cross-entropy"]
+        return frame.astype(dict.fromkeys(numbers, float)).astype({"label": int, "n": int})
+
+    def classifier(self) -> dict:
+        """What the classifier is worth on real test inputs."""
+        return read_json(self.folder / "classifier.json")
+
+
+def best_setting(run: Run) -> tuple[str, str]:
+    """Model and setting of the trained model's row whose 1-NNA is best; the first of equals."""
+    column, metrics = COLUMNS["1-NNA %"], run.metrics()
+    metrics = metrics[metrics["metric"] == column.name]
+    means = metrics.groupby(["method", "setting"])["value"].mean().dropna().to_dict()
+    models = [row[:2] for row in run.config.rows if row.kind in TRAINED]
+    return min(models, key=lambda row: column.worse(means[row]) if row in means else np.inf)
+
+
+def fit_quality(run: Run) -> list[dict]:
+    """A column per split: how many fields, and how well they keep their signals."""
+    fields = run.fields
+    columns: dict[str, dict] = {}
+    for split in ("train", "val"):
+        rows = fields.of_split(split)
+        row: dict = {"fields": len(rows)}
+        for name, (title, worst) in _MEASURES.items():
+            if name in fields.measures:
+                values = fields.measures[name][rows].astype(float)
+                values = values[~np.isnan(values)]
+                tail, middle = np.quantile(values, [worst, 0.5]) if len(values) else [np.nan] * 2
+                row[f"{title}, median"] = f"{middle:.3f}"
+                row[f"{title}, {100 * worst:.0f}th percentile"] = f"{tail:.3f}"
+        if "seconds" in fields.measures:
+            seconds = pd.Series(fields.measures["seconds"][rows])
+            row["seconds a field, median"] = f"{seconds.median():.2g}"
+        columns[split] = row
+    return [
+        {"quantity": name, **{split: column[name] for split, column in columns.items()}}
+        for name in columns["train"]
+    ]
+
+
+def tokenizer_quality(run: Run) -> list[dict]:
+    """What the codebook costs, a row per quantity."""
+    path = run.folder / "tokens.json"
+    quality = read_json(path)
+    if not isinstance(quality, dict):
+        raise InputError(f"{path} must hold a JSON object; delete it")
+    return [{"quantity": k.replace("_", " "), "value": v} for k, v in quality.items()]
+
+
+def training(run: Run) -> list[dict]:
+    """A row per transformer: its size, what its training took and what it reached."""
+    rows = []
+    for model in run.config.gpt:
+        about = read_json(run.folder / "gpt" / model / "config.json")
+        losses = run.losses(model)
+        kept = losses.set_index("iteration").loc[about["iteration"]]
+        settings = about["settings"]
+        tokens = settings["batch_size"] * settings["accumulate"] * about["sequence_length"]
+        done, speed = losses["iteration"].diff()[1:], losses["tokens_per_second"][1:]
+        rows.append(
+            {
+                "model": model,
+                "parameters": about["n_parameters"],
+                "iterations": settings["iterations"],
+                "seconds": round(float((done * tokens / speed).sum())),
+                "kept iteration": about["iteration"],
+                "val loss, bits per code": f"{kept['calibrated_val_loss'] / np.log(2):.3f}",
+                "at temperature": f"{kept['temperature']:g}",
+            }
+        )
+    return rows
+
+
+def classifier_quality(run: Run) -> list[dict]:
+    """What the classifier is worth, a row per quantity."""
+    about = run.classifier()
+    names = ("accuracy %", "cross-entropy", "n_train", "n_test")
+    return [{"quantity": f"real test inputs: {name}", "value": about[name]} for name in names]
