@@ -19,12 +19,12 @@ from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.inputs.images import read_image
 from nefgpt.signals.file import load_signal
-from nefgpt.signals.kind import Decoded, Shown
+from nefgpt.signals.kind import Decoded, Measure, Shown
 from nefgpt.signals.settings import Extract
 from nefgpt.signals.similarity import psnr, ssim_matrix
 
-QUALITY = ("psnr", "ssim")
-KEPT = QUALITY
+QUALITY = {"psnr": Measure("PSNR (dB)", 0.05), "ssim": Measure("SSIM", 0.05)}
+KEPT = tuple(QUALITY)
 COMPARED = None  # the size of the images
 DISTANCE = "(1 − SSIM)/2"
 SIDE = 98  # twelve times the 8 pixels of a digit, and its frame
