@@ -84,6 +84,7 @@ HERE_GPU = shutil.which("nvidia-smi") is not None
 PER_JOB = CONFIG["fit"]["fields_per_job"]
 # Without the keys that the others make idle: a change of those re-runs nothing.
 SDF = CHECKED.sdf.used()
+FIELD = CHECKED.field.used()
 TEMPLATE = CHECKED.template.used()
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
