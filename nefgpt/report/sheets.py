@@ -14,13 +14,23 @@ _PIXELS = 96  # an image's side, or a little more
 
 
 def _paint(image: np.ndarray | None) -> np.ndarray:
-    """One image [H, W] in black on white, framed; a grey cross where there is none."""
+    """One image, framed, in a square: [H, W] in black on white, [H, W, 3] in its colours.
+
+    A grey cross where there is none.
+    """
     if image is None or not np.isfinite(image).all():
         return placeholder(_PIXELS)
-    times = max(1, -(-_PIXELS // max(image.shape)))
-    grey = np.round(255 * (1 - np.clip(image, 0, 1))).astype(np.uint8)
-    grey = np.pad(np.kron(grey, np.ones((times, times), np.uint8)), 1, constant_values=0xDA)
-    return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+    times = max(1, -(-_PIXELS // max(image.shape[:2])))
+    light = 1 - image[..., None] if image.ndim == 2 else image
+    painted = np.round(255 * np.clip(light, 0, 1)).astype(np.uint8)
+    painted = np.kron(painted, np.ones((times, times, 1), np.uint8))
+    painted = np.pad(painted, ((1, 1), (1, 1), (0, 0)), constant_values=0xDA)
+    height, width = painted.shape[:2]
+    square = np.zeros((max(height, width), max(height, width), 4), np.uint8)
+    top, left = (len(square) - height) // 2, (len(square) - width) // 2
+    square[top : top + height, left : left + width, :3] = painted
+    square[top : top + height, left : left + width, 3] = 255
+    return square
 
 
 def _rows(rows: list[tuple[str, list]], title: str, notes: dict | None = None) -> Figure:
@@ -41,7 +51,7 @@ def classes_with_nearest(
 
     Parameters
     ----------
-    samples : images [H, W], one per class.
+    samples : images [H, W(, 3)], one per class; the first ones where there are no classes.
     nearest : the training images of each, nearest first.
     ssim : of each sample to its nearest training image, printed below that one.
     """
@@ -59,8 +69,8 @@ def contact_sheet(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
 
     Parameters
     ----------
-    images : float32 [n, H, W]; NaN where a field holds no image.
-    labels : int [n].
+    images : float32 [n, H, W(, 3)]; NaN where a field holds no image.
+    labels : int [n], the row of each.
     """
     found = [(str(c), list(images[labels == c][:SHEET_COLUMNS])) for c in np.unique(labels)]
     return _rows(found, title)
@@ -69,7 +79,7 @@ def contact_sheet(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
 def image_ladder(
     originals: np.ndarray, fields: np.ndarray, quantised: np.ndarray, title: str
 ) -> Figure:
-    """The same images [n, H, W] as pixels, as fields and as quantised fields."""
+    """The same images [n, H, W(, 3)] as pixels, as fields and as quantised fields."""
     rows = [("image", originals), ("field", fields), ("quantised field", quantised)]
     return _rows([(name, list(row)) for name, row in rows], title)
 

@@ -86,6 +86,8 @@ PER_JOB = CONFIG["fit"]["fields_per_job"]
 SDF = CHECKED.sdf.used()
 FIELD = CHECKED.field.used()
 TEMPLATE = CHECKED.template.used()
+# What PNG files are read as; None: the grayscale ones that stand in for MNIST, and all others.
+CHANNELS = CONFIG["field"]["out_dim"] if CONFIG["dataset"]["kind"] == "images" else None
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 ROWS = [row[:2] for row in CHECKED.rows]
@@ -263,12 +265,15 @@ def signals(shape_ids):
 
 
 def image_sources(wildcards):
-    """No file, but a pack that has lost an image runs again although its manifest is there."""
-    manifest = f"{SIGNALS}/packs/{wildcards.pack}.json"
-    there = (Path(signal_path(shape_id)).exists() for shape_id in IN_PACK[int(wildcards.pack)])
+    """The pack's PNG files; of other images, which are many in one file, none.
+
+    A pack that has lost an image runs again although its manifest is there.
+    """
+    manifest, pack = f"{SIGNALS}/packs/{wildcards.pack}.json", IN_PACK[int(wildcards.pack)]
+    there = (Path(signal_path(shape_id)).exists() for shape_id in pack)
     if Path(manifest).exists() and not all(there):
         workflow.dag.forcefiles.add(manifest)
-    return []
+    return sorted(pack.values()) if CHANNELS else []
 
 
 def pack_members(pack):
