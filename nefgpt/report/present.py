@@ -298,7 +298,7 @@ def _captions(results: Path, config: Config) -> list[tuple[str, str]]:
         ),
     ]
     if images:
-        captions += present_images.captions([row[:2] for row in config.sampled])
+        captions += present_images.captions(results, [row[:2] for row in config.sampled])
     else:
         captions.append(
             ("ladder.png", "Training shapes as input mesh, as field and as quantised field.")
@@ -363,7 +363,9 @@ def report_spec(results: str | Path) -> dict:
         raise InputError(f"{results / 'tokens.json'} must hold a JSON object; delete it")
     tokens = [{"quantity": k.replace("_", " "), "value": v} for k, v in quality.items()]
     images = config.dataset.images
-    more = [["Classifier", present_images.classifier_table(results)]] if images else []
+    more = []
+    if images and present_images.has_classes(results):
+        more.append(["Classifier", present_images.classifier_table(results)])
     if config.regression:
         more.append(["Regression transformer", str(results / "regression/regression.csv")])
     more += [["Search of sampling settings", str(results / TUNING)]] if config.tuning else []

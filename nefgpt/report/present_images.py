@@ -16,7 +16,7 @@ LADDER_SIZE = 16
 
 
 def _samples(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Images [n, H, W] of one row of the ladder and what is known of each."""
+    """Images [n, H, W(, 3)] of one row of the ladder and what is known of each."""
     images = read_clouds(folder / "clouds.npy")
     table = read_table(folder / "samples.csv", ["sample", "shape_id", "label", "valid"])
     nearest = read_table(folder / "nearest.csv", ["sample", "nearest_1", "distance_x100"])
@@ -30,6 +30,11 @@ def _train(results: Path) -> dict[str, np.ndarray]:
     images = read_clouds(results / "clouds/train.npy")
     ids = read_table(results / "clouds/train.csv", ["shape_id"])["shape_id"]
     return dict(zip(ids, images, strict=True))
+
+
+def has_classes(results: Path) -> bool:
+    """Whether the run's images have labels."""
+    return bool(read_table(results / "clouds/train.csv", ["label"])["label"].all())
 
 
 def class_tables(results: Path, rows: list[tuple[str, str]]) -> pd.DataFrame:
@@ -53,14 +58,18 @@ def make_figures(
     rows : method and setting of every row of the ladder.
     generators : those of them that are sampled.
     """
-    train = _train(results)
+    train, classes = _train(results), has_classes(results)
     for row, setting in generators:
         images, table = _samples(results / "samples" / row / setting)
-        labels = table["label"].to_numpy(int)
-        title = f"{row} {setting}"
-        sheet = sheets.contact_sheet(images, labels, f"{title}: samples by class token")
+        title, n = f"{row} {setting}", len(table)
+        if classes:
+            labels, by = table["label"].to_numpy(int), " by class token"
+            first = [int(np.flatnonzero(labels == c)[0]) for c in np.unique(labels)]
+        else:
+            labels, by = np.arange(n) // sheets.SHEET_COLUMNS * sheets.SHEET_COLUMNS, ""
+            first = list(range(min(sheets.SHEET_COLUMNS, n)))
+        sheet = sheets.contact_sheet(images, labels, f"{title}: samples{by}")
         figures.save(sheet, out_dir, f"sheet-{row}@{setting}")
-        first = [int(np.flatnonzero(labels == c)[0]) for c in np.unique(labels)]
         places = [name for name in table if name.startswith("nearest_")]
         nearest = [[train[i] for i in table.loc[s, places] if i] for s in first]
         distance = pd.to_numeric(table["distance_x100"], errors="coerce")
@@ -68,7 +77,8 @@ def make_figures(
             [images[s] for s in first],
             nearest,
             [1 - 2 * distance[s] / 100 for s in first],
-            f"{title}: the first sample of each class token, and its nearest training images",
+            f"{title}: the first sample{' of each class token' if classes else 's'}, with the "
+            "nearest training images",
         )
         figures.save(figure, out_dir, f"classes-{row}@{setting}")
     ladder = [_samples(results / "samples" / row / "all") for row in LADDER_ROWS]
@@ -82,27 +92,33 @@ def make_figures(
         "Training images, their fields, and their quantised fields",
     )
     figures.save(figure, out_dir, "ladder")
+    if not classes:
+        return
     about = read_json(results / "classifier.json")
     real = {int(c): value for c, value in about["accuracy % by class"].items()}
     figures.save(sheets.class_accuracy(class_tables(results, rows), real), out_dir, "accuracy")
 
 
-def captions(generators: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def captions(results: Path, generators: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """File name and caption of the figures of `make_figures`, in the order of the report."""
-    found = []
+    found, classes = [], has_classes(results)
+    which = "for each class token its first sample" if classes else "the first samples"
+    of_each = " of each class token" if classes else ""
     for row, setting in generators:
         name = f"{row}@{setting}"
         found += [
             (
                 f"classes-{name}.png",
-                f"{row} {setting}: for each class token its first sample (not selected) and the "
-                "three training images nearest to it by SSIM.",
+                f"{row} {setting}: {which} (not selected) and the three training images nearest "
+                "to it by SSIM.",
             ),
-            (f"sheet-{name}.png", f"{row} {setting}: the first samples of each class token."),
+            (f"sheet-{name}.png", f"{row} {setting}: the first samples{of_each}."),
         ]
+    found += [("ladder.png", "Training images as pixels, as fields and as quantised fields.")]
+    if not classes:
+        return found
     return [
         *found,
-        ("ladder.png", "Training images as pixels, as fields and as quantised fields."),
         (
             "accuracy.svg",
             "Share of the images made for each class that a classifier trained on real images "
