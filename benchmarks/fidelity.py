@@ -17,7 +17,7 @@ import math
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -32,14 +32,15 @@ from nefgpt.base import cli
 from nefgpt.base.device import device
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
-from nefgpt.config import Sdf
 from nefgpt.evaluation import sets
 from nefgpt.evaluation.metric import Known, Samples
 from nefgpt.fields import stacked
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields, training_points
 from nefgpt.fitting.weights import read_fields, write_fields
 from nefgpt.generators.gpt.tokenizer import fit_tokenizer
+from nefgpt.generators.settings import Tokens
 from nefgpt.inputs import meshes
 from nefgpt.inputs.airplanes import write
 from nefgpt.inputs.listing import SUFFIXES, safe_id
@@ -51,6 +52,7 @@ from nefgpt.signals import (
 )
 from nefgpt.signals.chamfer import both_nearest, chamfer_matrix, within
 from nefgpt.signals.file import load_signal
+from nefgpt.signals.settings import Sampling
 from nefgpt.signals.surface import Surface, surface
 
 ROOT = Path(__file__).parents[1]
@@ -62,12 +64,20 @@ N_DENSE = 16384  # surface points: nearer to each other than the F-score's 0.01
 N_THIN = 4096  # of them are asked whether they lie on a thin part
 PACK = 4  # fields fitted at once
 MIN_COMPONENT = 0.02
-TOKENS = {"kind": "scalar", "n_codes": 127}
+TOKENS = Tokens(kind="scalar", n_codes=127)
 
-FIELD = {"frequency": 2 * math.pi, "octaves": 2, "hidden": [24, 24, 24], "activation": "gelu"}
-FIELD |= {"target": "sdf", "sdf_scale": 0.02, "offset": 0.004, "mirror": None}
-FIT = {"learning_rate": 0.01, "loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.0}
-PAPER = {"frequency": 1.0, "hidden": [32] * 4, "target": "occupancy", "offset": 0.005}
+FIELD = FieldSpec(
+    frequency=2 * math.pi,
+    octaves=2,
+    hidden=(24, 24, 24),
+    activation="gelu",
+    target="sdf",
+    sdf_scale=0.02,
+    offset=0.004,
+    mirror=None,
+)
+FIT = Optimiser(learning_rate=0.01, loss="l1", pull=0.0, schedule="cosine", averaging=0.0)
+PAPER = {"frequency": 1.0, "hidden": (32,) * 4, "target": "occupancy", "offset": 0.005}
 PAPER |= {"loss": "mse", "schedule": "plateau"}
 MIRROR = {"octaves": 3, "mirror": 0}  # what the default configuration has
 # What differs from FIELD and FIT; `times` multiplies the steps, `level` is where the surface is
@@ -89,9 +99,9 @@ VARIANTS: dict[str, dict] = {
     "occupancy 0": {"target": "occupancy", "offset": 0.0, "loss": "mse"},
     "occupancy 0.005": {"target": "occupancy", "offset": 0.005, "loss": "mse"},
     "occupancy 0.01": {"target": "occupancy", "offset": 0.01, "loss": "mse"},
-    "widths 3 x 16": {"hidden": [16] * 3},
-    "widths 3 x 32": {"hidden": [32] * 3},
-    "widths 4 x 32": {"hidden": [32] * 4},
+    "widths 3 x 16": {"hidden": (16,) * 3},
+    "widths 3 x 32": {"hidden": (32,) * 3},
+    "widths 4 x 32": {"hidden": (32,) * 4},
     "paper": PAPER,
     "paper, steps x 4": PAPER | {"times": 4},
     "steps x 4": {"times": 4},
@@ -107,8 +117,8 @@ VARIANTS: dict[str, dict] = {
     "offset 0, level 0.002": {"offset": 0.0, "level": 0.002},
     "rate 0.003": {"learning_rate": 0.003},
     "octaves 3, frequency pi": {"octaves": 3, "frequency": math.pi},
-    "octaves 3, widths 3 x 16": {"octaves": 3, "hidden": [16] * 3},
-    "octaves 3, widths 3 x 32": {"octaves": 3, "hidden": [32] * 3},
+    "octaves 3, widths 3 x 16": {"octaves": 3, "hidden": (16,) * 3},
+    "octaves 3, widths 3 x 32": {"octaves": 3, "hidden": (32,) * 3},
     "octaves 3, mirror": MIRROR,
     "octaves 3, steps x 0.4": {"octaves": 3, "times": 0.4},
     "octaves 3, steps x 4": {"octaves": 3, "times": 4},
@@ -116,7 +126,7 @@ VARIANTS: dict[str, dict] = {
     "octaves 3, mirror, TF32 products": MIRROR | {"precision": "tf32"},
     "octaves 3, mirror, bf16 products": MIRROR | {"precision": "bf16"},
     "octaves 3, mirror, bf16 autocast": MIRROR | {"precision": "autocast"},
-    "octaves 3, mirror, widths 3 x 32": MIRROR | {"hidden": [32] * 3},
+    "octaves 3, mirror, widths 3 x 32": MIRROR | {"hidden": (32,) * 3},
     "octaves 3, mirror, steps x 0.4": MIRROR | {"times": 0.4},
     "octaves 3, mirror, steps x 2": MIRROR | {"times": 2},
     "octaves 3, mirror, steps x 4": MIRROR | {"times": 4},
@@ -204,7 +214,7 @@ def files(kind: str, real: Path | None, folder: Path, n: int) -> dict[str, Path]
 
 def prepare(kind: str, real: Path | None, folder: Path, n: int, n_points: int) -> Data:
     """Sample `n` shapes to fit and `n` references; meshes that cannot be used are left out."""
-    settings = Sdf(n_uniform=n_points // 2, n_near=n_points // 2).model_dump()
+    settings = Sampling(n_uniform=n_points // 2, n_near=n_points // 2)
     usable: dict[str, tuple[Path, dict]] = {}
     for name, path in files(kind, real, folder, 2 * n).items():
         cloud = folder / f"{kind}-{n_points}" / f"{name}.npz"
@@ -294,13 +304,13 @@ def computed_with(precision: str | None) -> contextlib.AbstractContextManager:
     return Rounded(precision) if precision in ("tf32", "bf16") else contextlib.nullcontext()
 
 
-def variant(name: str, args: argparse.Namespace) -> tuple[FieldSpec, dict, dict]:
+def variant(name: str, args: argparse.Namespace) -> tuple[FieldSpec, Optimiser, dict]:
     """Specification, fit settings, and extraction settings of a variant."""
     changes = {k: value for k, value in VARIANTS[name].items() if k not in HOW}
     steps = round(args.steps * changes.pop("times", 1))
-    spec = FieldSpec.from_dict({k: changes.pop(k, value) for k, value in FIELD.items()})
+    spec = replace(FIELD, **{k: changes.pop(k) for k in vars(FIELD) if k in changes})
     level = changes.pop("level", spec.offset / 2 if spec.target == "sdf" else 0.0)
-    fit = FIT | {"steps": steps, "points_per_step": args.points_per_step} | changes
+    fit = replace(FIT, **{"steps": steps, "points_per_step": args.points_per_step} | changes)
     return spec, fit, {"resolution": args.resolution, "level": level}
 
 
@@ -318,7 +328,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
     how = {"way": stacked if precision else None, "progress": False}
     seed = stable_seed(SEED, "fit")
     first = random_weights(spec, stable_seed(SEED, "template"))[None]
-    own = fit | {"steps": args.template_steps}
+    own = replace(fit, steps=args.template_steps)
     with computed_with(precision):
         one = spec, points[:1], values[:1], first, 0 * first[0], own, seed
         template = fit_fields(*one, **how)[0][0]
@@ -365,7 +375,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
         lost.append({k: new[k] - rows[i][k] for k in ("iou", "chamfer", "f_score")})
     row = summary(rows, surfaces, data)
     row |= {f"quantised_{k}": float(np.nanmedian([r[k] for r in lost])) for k in lost[0]}
-    row |= {"weights": spec.n_weights, "steps": fit["steps"], "cpu_seconds": seconds}
+    row |= {"weights": spec.n_weights, "steps": fit.steps, "cpu_seconds": seconds}
     return row | {"failed": int((failed >= 0).sum())}
 
 
@@ -375,7 +385,8 @@ def settings_of(name: str, args: argparse.Namespace) -> str:
     if name == "meshes":
         return json.dumps(common, sort_keys=True)
     spec, fit, extract = variant(name, args)
-    common |= {"field": json.loads(spec.to_json()), "fit": fit, "extract": extract}
+    used = {k: value for k, value in asdict(fit).items() if k != "quality_resolution"}
+    common |= {"field": json.loads(spec.to_json()), "fit": used, "extract": extract}
     common |= {"template_steps": args.template_steps, "quantised": args.quantised}
     common |= {key: VARIANTS[name][key] for key in HOW if key in VARIANTS[name]}
     return json.dumps(common, sort_keys=True)

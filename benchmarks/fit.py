@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,22 @@ from nefgpt.base.seeds import stable_seed
 from nefgpt.fields import fused
 from nefgpt.fields import stacked as in_torch
 from nefgpt.fields.file import save_field
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields, training_points
 from nefgpt.fitting.worth import flops_per_point
 from nefgpt.signals.file import load_signal
+from nefgpt.signals.settings import Sampling
 from nefgpt.signals.shapes import overlap, quality
 
 SPEC = FieldSpec(hidden=(32, 32, 32, 32))  # the paper's 3,712 weights
-OURS = {"loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.99}
-OURS |= {"quality_resolution": 64}  # points and rate: from the command line
-TEMPLATE = OURS | {"points_per_step": 1024, "learning_rate": 0.02, "averaging": 0.0}
+# Points and rate: from the command line.
+OURS = Optimiser(loss="l1", pull=0.0, schedule="cosine", averaging=0.99, quality_resolution=64)
+TEMPLATE = replace(OURS, points_per_step=1024, learning_rate=0.02, averaging=0.0)
 LOOP_POINTS = 8192
 # Steps of 1,024 points, of fewer as many more.
 BUDGETS = (50, 100, 200, 400, 800, 1200, 1600, 2000, 2400, 3200, 4800, 9600)
-SDF = {"backend": "libigl", "method": "scan", "n_uniform": 50_000, "n_near": 50_000}
-SDF |= {"sigma": 0.01, "extent": 0.9}
+SDF = Sampling(n_uniform=50_000, n_near=50_000, sigma=0.01, extent=0.9)
 MEASURES = ("iou", "iou_near", "chamfer")
 
 
@@ -117,7 +119,7 @@ def stacked(
         wait()
         began = time.perf_counter()
         chosen = torch.randint(points.shape[1], (per_step,), device=device())
-        in_torch.batched(SPEC, free, free[0], None, points, target, rows, chosen, OURS["loss"])
+        in_torch.batched(SPEC, free, free[0], None, points, target, rows, chosen, OURS.loss)
         wait()
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
@@ -142,12 +144,12 @@ def show(rows: list[dict]) -> None:
 def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
     """The comparison of fits."""
     per_step = args.points_per_step
-    settings = OURS | {"points_per_step": per_step, "learning_rate": args.learning_rate}
+    settings = replace(OURS, points_per_step=per_step, learning_rate=args.learning_rate)
     signals = [load_signal(path) for path in paths.values()]
     points, values = training_points(SPEC, signals)
     zero = np.zeros(SPEC.n_weights, np.float32)
     start = random_weights(SPEC, 0)[None]
-    begin = TEMPLATE | {"steps": args.template_steps}
+    begin = replace(TEMPLATE, steps=args.template_steps)
     how = {"way": in_torch if device().type == "cuda" else fused, "progress": False}
     template = fit_fields(SPEC, points[:1], values[:1], start, zero, begin, 0, **how)
     start = template.weights[0]
@@ -173,7 +175,7 @@ def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
             values[rows],
             starts,
             start,
-            settings | {"steps": steps},
+            replace(settings, steps=steps),
             0,
             **how,
         )
@@ -238,7 +240,7 @@ def jobs(folder: Path, paths: dict[str, Path], runs: int) -> list[dict]:
                 "--field",
                 SPEC.to_json(),
                 "--settings",
-                json.dumps(TEMPLATE | {"steps": steps}),
+                json.dumps(asdict(replace(TEMPLATE, steps=steps))),
             ]
             words += ["--out-dir", folder / "fields", "--manifest", folder / "manifest.json"]
         found = []

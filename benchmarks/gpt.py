@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nefgpt.base.device import computing, device
-from nefgpt.config import Gpt
 from nefgpt.generators.gpt import batches
 from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.gpt.model import GPT, GPTConfig
+from nefgpt.generators.settings import Gpt
 
 # Codes, context, embedding, heads, layers, batch size. The paper's: its table 1, airplanes.
 SIZES = {
@@ -96,7 +96,6 @@ def our_step(n_codes: int, context: int, width: int, heads: int, layers: int, ba
     """A function that takes one step as `nefgpt.generators.gpt.train.train` does."""
     sizes = {"embedding": width, "heads": heads, "layers": layers, "dropout": DROPOUT}
     settings = Gpt(**sizes, batch_size=batch, jitter=0.1, mix=0.8, label_smoothing_width=0.7)
-    settings = settings.model_dump()
     model = GPT(GPTConfig(vocab_size=n_codes + 1, context=context, **sizes)).to(device())
     optimiser = train_gpt._optimiser(model, settings)
     smooth = batches.smooth_targets(n_codes, n_codes + 1, 0.7).to(device())

@@ -16,14 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from nefgpt.config import validate
+from nefgpt.config import Config, load, validate
 from nefgpt.fields.file import save_field
-from nefgpt.fields.spec import FieldSpec, random_weights
+from nefgpt.fields.spec import random_weights
 from nefgpt.inputs.listing import list_shapes
 from nefgpt.inputs.splits import split_of, template_shapes
 
@@ -69,22 +70,22 @@ def shape_ids(n: int) -> list[str]:
     return [hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(n)]
 
 
-def write_template(folder: Path, config: dict) -> None:
+def write_template(folder: Path, config: Config) -> None:
     """A template as a run would write it: its record names the shape it was fitted to."""
-    results = folder / "results" / config["name"]
-    dataset = config["dataset"] | {"root": str(folder / config["dataset"]["root"])}
-    shapes = list_shapes(dataset, results, config["seed"])
-    chosen = template_shapes(shapes, config["template"]["n_shapes"], config["seed"])
-    spec = FieldSpec.from_dict(config["field"])
-    record = {"shape_ids": chosen, "seed": config["seed"], "n_shapes": len(chosen)}
-    save_field(results / "fields/template.safetensors", spec, random_weights(spec, 0), record)
+    results = folder / "results" / config.name
+    dataset = replace(config.dataset, root=str(folder / config.dataset.root))
+    shapes = list_shapes(dataset, results, config.seed)
+    chosen = template_shapes(shapes, config.template.n_shapes, config.seed)
+    spec, path = config.field, results / "fields/template.safetensors"
+    record = {"shape_ids": chosen, "seed": config.seed, "n_shapes": len(chosen)}
+    save_field(path, spec, random_weights(spec, 0), record)
 
 
-def new_shape(config: dict, n_shapes: int) -> str:
+def new_shape(config: Config, n_shapes: int) -> str:
     """One more id, of the train split."""
-    fractions, seed = config["dataset"]["split"], config["seed"]
+    shares, seed = config.dataset.split, config.seed
     more = shape_ids(n_shapes + 1000)[n_shapes:]
-    return next(name for name in more if split_of(name, fractions, seed) == "train")
+    return next(name for name in more if split_of(name, shares, seed) == "train")
 
 
 def jobs(text: str) -> dict[str, int]:
@@ -149,9 +150,7 @@ def run_dag(
 
 def run_aggregation(folder: Path, n_fields: int) -> list[dict]:
     """Measure the commands that gather signals and fields, on real files of the paper's size."""
-    spec = FieldSpec.from_dict(
-        validate(yaml.safe_load((ROOT / "config/paper-airplanes.yaml").read_text()))["field"]
-    )
+    spec = load(ROOT / "config/paper-airplanes.yaml").field
     signals, fields = folder / "sdf", folder / "fields"
     signals.mkdir()
     names = shape_ids(n_fields)

@@ -10,6 +10,7 @@ from nefgpt.fields.spec import FieldSpec
 from nefgpt.generators.gpt.batches import smooth_targets
 from nefgpt.generators.gpt.tokens import write_tokens
 from nefgpt.generators.gpt.train import COLUMNS, train
+from nefgpt.generators.settings import Gpt
 from nefgpt.signals.shapes import quality
 
 WIDTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the smoothing, in codes
@@ -49,7 +50,7 @@ def positional_bits(train_tokens: np.ndarray, held: np.ndarray, n_codes: int) ->
 
 
 def gpt_bits(
-    tokens: np.ndarray, n_train: int, n_codes: int, settings: dict, folder: Path, seed: int
+    tokens: np.ndarray, n_train: int, n_codes: int, settings: Gpt, folder: Path, seed: int
 ) -> float:
     """Bits a token of held-out fields by a GPT trained on the train ones.
 

@@ -19,16 +19,19 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path
 from nefgpt.base.seeds import stable_seed
 from nefgpt.fields.align import align
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fields.stacked import evaluate
 from nefgpt.fitting.basis import learn_basis
 from nefgpt.fitting.optimise import cosine, draw_points, fit_fields, training_points
 from nefgpt.generators.gpt.codebook import fit_codes
 from nefgpt.generators.gpt.tokenizer import Tokenizer, fit_tokenizer
+from nefgpt.generators.settings import Tokens
 from nefgpt.inputs.airplanes import write
 from nefgpt.signals.chamfer import chamfer_matrix
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.sdf import prepare
+from nefgpt.signals.settings import Sampling
 from nefgpt.signals.shapes import real
 
 PACK = 4  # fields fitted together; on one CPU core faster than one, and than many
@@ -61,12 +64,12 @@ class Data:
     n_train: int
 
 
-def load_data(folder: Path, n_train: int, n_held: int, sdf: dict, seed: int) -> Data:
+def load_data(folder: Path, n_train: int, n_held: int, sdf: Sampling, seed: int) -> Data:
     """Sample what the folder lacks, read the rest; train shapes first."""
     signals = []
     for index in range(n_train + n_held):
         name = write.shape_id(seed, index)
-        out = folder / f"sdf-{seed}-{sdf['n_uniform']}-{sdf['n_near']}" / f"{name}.npz"
+        out = folder / f"sdf-{seed}-{sdf.n_uniform}-{sdf.n_near}" / f"{name}.npz"
         if not out.exists():
             mesh = write.write_mesh(folder / "meshes", seed, index)
             prepare(mesh, name, out, sdf, seed)
@@ -93,6 +96,8 @@ class Lab:
         self.steps, self.seed = options["steps"], options["seed"]
         # What fits depend on: the codes only matter to `rounded`, whose name holds them.
         plain = {key: str(value) for key, value in options.items() if key not in ("codes", "gpt")}
+        # As dicts: the published table names fits by that text.
+        plain |= {key: str(dataclasses.asdict(options[key])) for key in ("template", "fit")}
         sizes = [data.n_train, list(data.values.shape)]
         text = json.dumps([plain, sizes], sort_keys=True)
         self.identity = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -114,17 +119,17 @@ class Lab:
             kept = {key: stored[key] for key in stored.files}
         return Fitted(kept["weights"], kept["origin"], float(kept["seconds"]), float(kept["setup"]))
 
-    def settings(self, **changed) -> dict:
+    def settings(self, **changed) -> Optimiser:
         """Settings of `fit_fields` with all weights free."""
         plain = {"steps": self.steps, "points_per_step": 2048, "learning_rate": 0.01}
         plain |= {"loss": "l1", "pull": 0.0, "schedule": "cosine", "averaging": 0.0}
-        return plain | changed
+        return Optimiser(**plain | changed)
 
     def fit(
         self,
         start: np.ndarray,
         anchor: np.ndarray,
-        settings: dict,
+        settings: Optimiser,
         spec: FieldSpec | None = None,
         rows: list[int] | None = None,
         basis: np.ndarray | None = None,
@@ -168,7 +173,7 @@ class Lab:
 
     def template(self, which: str, spec: FieldSpec | None = None, **changed) -> np.ndarray:
         """Weights [W] of a template: one shape's field, or one field of all train shapes."""
-        settings = self.settings(steps=3 * self.steps, pull=1e-6) | changed
+        settings = self.settings(**{"steps": 3 * self.steps, "pull": 1e-6} | changed)
         start = self.random_start("template", spec)[None]
         zero = np.zeros_like(start[0])
         if which != "mean":
@@ -199,7 +204,7 @@ def from_template(which: str, **changed) -> Callable[[Lab], Fitted]:
     short = changed.pop("short", 1)
 
     def run(lab: Lab) -> Fitted:
-        settings = lab.settings(**changed) | {"steps": max(1, lab.steps // short)}
+        settings = lab.settings(steps=max(1, lab.steps // short), **changed)
         return timed(lab, lambda: lab.template(which), lambda t: lab.fit(t, t, settings))
 
     return run
@@ -286,8 +291,8 @@ def in_basis(k: int) -> Callable[[Lab], Fitted]:
 
     def run(lab: Lab) -> Fitted:
         train = slice(lab.data.n_train)
-        settings = lab.options["template"] | {"n_components": k}
-        settings["steps"] = lab.options["basis_steps"]
+        changed = {"n_components": k, "steps": lab.options["basis_steps"]}
+        settings = dataclasses.replace(lab.options["template"], **changed)
         began = time.perf_counter()
         mean, basis, _ = learn_basis(
             lab.spec,
@@ -299,7 +304,7 @@ def in_basis(k: int) -> Callable[[Lab], Fitted]:
         setup = time.perf_counter() - began
         zero = np.zeros(len(basis), np.float32)
         fit = lab.options["fit"]
-        fit = fit | {"steps": min(lab.steps, fit["steps"])}
+        fit = dataclasses.replace(fit, steps=min(lab.steps, fit.steps))
         found = timed(lab, lambda: mean, lambda t: lab.fit(zero, t, fit, basis=basis))
         return dataclasses.replace(found, setup=setup)
 
@@ -361,13 +366,13 @@ Coded = tuple[np.ndarray, np.ndarray]  # tokens [n, L] and the fields [n, W] the
 
 def scalar(lab: Lab, found: Fitted) -> Tokenizer:
     """The paper's tokenizer, learned from the train fields."""
-    settings = {"kind": "scalar", "n_codes": lab.options["codes"]}
+    settings = Tokens(kind="scalar", n_codes=lab.options["codes"])
     return fit_tokenizer(found.weights[: lab.data.n_train], found.origin, settings)
 
 
 def components(lab: Lab, fields: np.ndarray, origin: np.ndarray, k: int) -> Tokenizer:
     """The shipped tokenizer of k principal components, learned from the train fields."""
-    settings = {"kind": "basis", "n_codes": lab.options["codes"], "n_components": k}
+    settings = Tokens(kind="basis", n_codes=lab.options["codes"], n_components=k)
     return fit_tokenizer(fields[: lab.data.n_train], origin, settings)
 
 

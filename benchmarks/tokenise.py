@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.fields import fused
 from nefgpt.fields.align import align
-from nefgpt.fields.spec import FieldSpec
 from nefgpt.signals.shapes import iou
 
 ROOT = Path(__file__).parents[1]
@@ -183,22 +183,28 @@ def as_pair_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def make_lab(data: Data, args: argparse.Namespace, defaults: dict) -> Lab:
+def make_lab(data: Data, args: argparse.Namespace, defaults: config.Config) -> Lab:
     """What all methods share."""
-    spec = FieldSpec.from_dict(defaults["field"] | ({"hidden": args.hidden} if args.hidden else {}))
+    hidden = tuple(args.hidden or defaults.field.hidden)
     return Lab(
         data,
         args.folder,
-        spec=spec,
+        spec=replace(defaults.field, hidden=hidden),
         steps=args.steps,
         basis_steps=args.basis_steps,
         codes=args.codes,
         seed=args.seed,
-        template=defaults["template"],
-        fit=defaults["fit"],
-        gpt=defaults["gpt"]["tiny"]
-        | {"embedding": 64, "layers": 2, "dropout": 0.0}
-        | {"batch_size": 8, "iterations": args.gpt_iterations, "eval_every": 50},
+        template=defaults.template,
+        fit=defaults.fit,
+        gpt=replace(
+            defaults.gpt["tiny"],
+            embedding=64,
+            layers=2,
+            dropout=0.0,
+            batch_size=8,
+            iterations=args.gpt_iterations,
+            eval_every=50,
+        ),
     )
 
 
@@ -235,7 +241,7 @@ def main() -> None:
         if vars(args)[key] < value:
             raise InputError(f"--{key.replace('_', '-')} must be at least {value}")
     defaults = config.load(ROOT / "config/config.yaml")
-    sdf = defaults["sdf"] | {"n_uniform": args.points, "n_near": args.points}
+    sdf = replace(defaults.sdf, n_uniform=args.points, n_near=args.points)
     data = token_methods.load_data(args.folder, args.train, args.held_out, sdf, args.seed)
     lab = make_lab(data, args, defaults)
     args.out.parent.mkdir(parents=True, exist_ok=True)

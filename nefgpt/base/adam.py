@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+# PyTorch's own, too.
+BETAS = 0.9, 0.999
+EPSILON = 1e-8
+
 
 class Adam:
     """AdamW (Loshchilov and Hutter 2019) without PyTorch's class around its fused function.
@@ -22,7 +26,7 @@ class Adam:
     def __init__(
         self,
         groups: Iterable[tuple[Iterable[Tensor], float]],
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: tuple[float, float] = BETAS,
     ) -> None:
         self.groups = [(list(parameters), decay) for parameters, decay in groups]
         self.betas = betas
@@ -62,7 +66,7 @@ class Adam:
                 beta2=self.betas[1],
                 lr=rate,
                 weight_decay=decay,
-                eps=1e-8,
+                eps=EPSILON,
                 maximize=False,
             )
 

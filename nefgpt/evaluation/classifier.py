@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from nefgpt.base import cli
 from nefgpt.base.adam import Adam
@@ -19,6 +19,7 @@ from nefgpt.base.device import computing, device
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_table, write_json
 from nefgpt.base.seeds import stable_seed
+from nefgpt.base.training import Plan, fit
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.settings import ClassifierTraining
 from nefgpt.signals.kind import usable
@@ -52,20 +53,37 @@ def train(
     Parameters
     ----------
     settings : its learning rate is Adam's, down a cosine to zero.
+
+    Raises
+    ------
+    InputError
+        when the loss turns non-finite (naming the iteration).
     """
     torch.manual_seed(stable_seed(seed, "classifier"))
     model = Classifier(int(labels.max()) + 1, *images.shape[3:]).to(device())
-    optimiser = Adam([(model.parameters(), 0.0)])
     x = torch.from_numpy(images).to(device())
     y = torch.from_numpy(labels.astype(np.int64)).to(device())
     batch = min(settings.batch_size, len(x))
-    step, steps = 0, settings.epochs * (len(x) // batch)
-    for _ in tqdm(range(settings.epochs), desc="classifier", unit="epoch", mininterval=1):
-        for rows in torch.randperm(len(x))[: len(x) // batch * batch].to(x.device).split(batch):
-            optimiser.clear()
-            F.cross_entropy(model(x[rows]), y[rows]).backward()
-            optimiser.step(settings.learning_rate / 2 * (1 + math.cos(math.pi * step / steps)))
-            step += 1
+    per_epoch = len(x) // batch
+    steps = settings.epochs * per_epoch
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            yield from torch.randperm(len(x))[: per_epoch * batch].to(x.device).split(batch)
+
+    def losses_of(_: int) -> Iterator[Tensor]:
+        rows = next(drawn)
+        yield F.cross_entropy(model(x[rows]), y[rows])
+
+    drawn = batches()
+    plan = Plan(
+        title="classifier",
+        key="classifier.learning_rate",
+        iterations=steps,
+        rate_of=lambda step: settings.learning_rate / 2 * (1 + math.cos(math.pi * step / steps)),
+        clip=math.inf,
+    )
+    fit(model, Adam([(model.parameters(), 0.0)]), plan, losses_of)
     return model.cpu().eval()
 
 

@@ -4,7 +4,6 @@ The test split is left alone, so that a setting chosen here is measured there fo
 """
 
 import argparse
-import dataclasses
 import itertools
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.decode import decode_all
 from nefgpt.evaluation.metric import Known, Samples
 from nefgpt.evaluation.settings import Tuning
-from nefgpt.fitting.weights import read_fields
+from nefgpt.fitting.weights import Fields, read_fields
 from nefgpt.generators.kind import Given, generator
 from nefgpt.generators.settings import Setting
 from nefgpt.signals.kind import kind_of
@@ -53,13 +52,8 @@ def tune(
     for values in tqdm(grid, desc="settings", unit="setting"):
         chosen = dict(zip(KEYS, values, strict=True))
         made = module.sample(loaded, given, Setting(**chosen), n, seed)
-        fields = dataclasses.replace(
-            source,
-            shape_ids=[f"sample-{i}" for i in range(n)],
-            splits=["sample"] * n,
-            labels=made.labels,
-            weights=made.weights,
-        )
+        ids, splits = [f"sample-{i}" for i in range(n)], ["sample"] * n
+        fields = Fields(source.spec, source.template, ids, splits, made.labels, made.weights)
         clouds, about = decode_all(fields, extract, seed, reference.shape[1:])
         table = pd.DataFrame(about).astype({"label": str})
         samples, found = Samples(clouds, table, kind, seed), {}

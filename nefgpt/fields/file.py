@@ -4,6 +4,7 @@ import hashlib
 import json
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -11,7 +12,31 @@ from safetensors.numpy import save_file
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path
+from nefgpt.fields.fits import Space
 from nefgpt.fields.spec import FieldSpec, flatten, unflatten
+
+
+class Field(NamedTuple):
+    """What a field's file holds.
+
+    Attributes
+    ----------
+    weights : float32 [W]; None marks a shape that was rejected.
+    record : how it was fitted, and how well.
+    coefficients : float32 [k] in the template's basis; None where it was fitted without one.
+    basis : float32 [k, W] of a template that has one.
+    """
+
+    spec: FieldSpec
+    weights: np.ndarray | None
+    record: dict
+    coefficients: np.ndarray | None
+    basis: np.ndarray | None
+
+    @property
+    def space(self) -> Space:
+        """Where the fields of this template are."""
+        return Space(self.weights, self.basis)
 
 
 def checksum(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
@@ -36,18 +61,19 @@ def save_field(
     weights: np.ndarray | None,
     record: dict,
     basis: np.ndarray | None = None,
+    coefficients: np.ndarray | None = None,
 ) -> None:
-    """Write one field; `weights` None marks a shape that was rejected."""
+    """Write one field; see `Field`."""
     tensors = {} if weights is None else unflatten(spec, weights)
-    tensors |= {} if basis is None else {"basis": basis}
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    tensors |= {"basis": basis, "coefficients": coefficients}
+    tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items() if t is not None}
     metadata = {"spec": spec.to_json(), "record": json.dumps(record, sort_keys=True)}
     metadata["sha256"] = checksum(tensors, metadata)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
 
-def load_field(path: Path) -> tuple[FieldSpec, np.ndarray | None, dict]:
+def load_field(path: Path) -> Field:
     """Read one field written by `save_field`; raise InputError when it cannot be trusted."""
     try:
         with safe_open(path, framework="numpy") as stream:
@@ -61,19 +87,8 @@ def load_field(path: Path) -> tuple[FieldSpec, np.ndarray | None, dict]:
     if metadata.get("sha256", found) != found:
         raise InputError(f"field {path} was changed after it was written; {how_to_refit(path)}")
     if "rejected" in record:
-        return spec, None, record
-    weights = flatten(spec, tensors)
-    if not np.isfinite(weights).all():
+        return Field(spec, None, record, None, None)
+    weights, more = flatten(spec, tensors), [tensors.get(n) for n in ("coefficients", "basis")]
+    if not all(np.isfinite(numbers).all() for numbers in (weights, *more) if numbers is not None):
         raise InputError(f"field {path} holds non-finite weights; {how_to_refit(path)}")
-    return spec, weights, record
-
-
-def load_template(path: Path) -> tuple[FieldSpec, np.ndarray, np.ndarray | None]:
-    """Specification, weights [W], and basis [k, W] or None, of `template.safetensors`."""
-    spec, weights, _ = load_field(path)
-    try:
-        with safe_open(path, framework="numpy") as stream:
-            basis = stream.get_tensor("basis") if "basis" in stream.keys() else None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-    return spec, weights, basis
+    return Field(spec, weights, record, *more)

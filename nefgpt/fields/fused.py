@@ -13,6 +13,7 @@ import numpy as np
 
 from nefgpt.base.compiled import D1, F1, F2, F3, I1, I2, Array, Compiled, in_threads, threads
 from nefgpt.base.registers import BLOCK, ROWS
+from nefgpt.fields.fits import Batch, Fitted, Rule, Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 
@@ -20,6 +21,11 @@ _AT_ONCE = 16  # fields, or more where there are more threads, that are fitted b
 _ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2}
 _OUTPUTS = {"tanh": 0, "sigmoid": 1, "none": 2}
 _LOSSES = {"l1": 0, "mse": 1}
+# Of Adam (Kingma and Ba 2015), and of the plateau: a field's rate is halved when its smoothed loss
+# has not come below a share of its lowest for so many steps. They stand here because machine code
+# is kept until this file changes.
+MEAN_DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
+SMOOTHING, IMPROVED, PATIENCE = 0.02, 0.999, 200
 _PROGRESS = np.dtype(  # of one field's fit
     [
         ("rate", "f8"),
@@ -92,12 +98,8 @@ def _about(spec: FieldSpec, loss: str = "l1") -> tuple:
 def gradients(
     spec: FieldSpec,
     free: np.ndarray,
-    anchor: np.ndarray,
-    basis: np.ndarray | None,
-    points: np.ndarray,
-    target: np.ndarray,
-    rows: np.ndarray,
-    chosen: np.ndarray,
+    space: Space,
+    batch: Batch,
     loss: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Losses of F fields at points of the same numbers, and their gradients.
@@ -105,18 +107,13 @@ def gradients(
     Parameters
     ----------
     free : float32 [F, W] weights, or [F, k] coefficients in the basis.
-    anchor : float32 [W] and
-    basis : float32 [k, W]: the weights are then anchor + free @ basis.
-    points : float32 [S, N, in_dim] in field coordinates, of S >= F signals.
-    target : float32 [S, N] or [S, N, out_dim].
-    rows : int64 [F], the signal of each field.
-    chosen : int64 [n], numbers of the points to use.
     loss : "l1" or "mse".
 
     Returns
     -------
     mean losses float32 [F], and the gradient of each with respect to its row of `free`.
     """
+    (anchor, basis), (points, target, rows, chosen) = space, batch
     losses, gradient = np.empty(len(free), np.float32), np.empty_like(free)
     target = target.reshape(*points.shape[:2], spec.out_dim)
     basis = np.zeros((0, len(anchor)), np.float32) if basis is None else basis
@@ -140,7 +137,7 @@ class Fit:
     points : float32 [F, N, in_dim] in field coordinates.
     target : float32 [F, N] or [F, N, out_dim].
     start : float32 [F, W] weights, or [F, k] coefficients in the basis.
-    anchor, basis : as for `gradients`; the pull draws weights to the anchor, coefficients to zero.
+    space : the pull draws weights to its anchor, coefficients to zero.
     """
 
     def __init__(
@@ -149,23 +146,20 @@ class Fit:
         points: np.ndarray,
         target: np.ndarray,
         start: np.ndarray,
-        anchor: np.ndarray,
-        basis: np.ndarray | None,
+        space: Space,
         settings: Optimiser,
     ) -> None:
-        n, free = start.shape
+        (anchor, basis), (n, free) = space, start.shape
         target = np.ascontiguousarray(target).reshape(*points.shape[:2], spec.out_dim)
         self.signals = np.ascontiguousarray(points), target
         origin = anchor if basis is None else np.zeros(free, np.float32)
         basis = np.zeros((0, len(anchor)), np.float32) if basis is None else basis
         self.fixed, self.about = (anchor, basis, origin), _about(spec, settings.loss)
-        rate, plateau = float(settings.learning_rate), settings.schedule == "plateau"
-        decays = float(settings.pull), float(settings.averaging)
-        self.rule = *decays, plateau, rate / 1000
+        self.rule = Rule.of(settings)
         self.moments = np.zeros((n, 4, free), np.float32)
         self.moments[:, 0] = self.moments[:, 3] = start
         self.progress = np.zeros(n, _PROGRESS)
-        self.progress["rate"], self.progress["best"] = rate, np.inf
+        self.progress["rate"], self.progress["best"] = settings.learning_rate, np.inf
         self.progress["failed"], self.progress["loss"] = -1, np.nan
         self.weights = np.empty((n, len(anchor)), np.float32)
 
@@ -190,9 +184,12 @@ class Fit:
         in_threads(some, len(rows))
         return not self.progress["done"].all()
 
-    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Weights [F, W], losses [F], steps at which fits failed (-1: none) and steps taken [F]."""
-        return self.weights, *(self.progress[name].copy() for name in ("loss", "failed", "steps"))
+    def result(self) -> Fitted:
+        """What the fits have found so far."""
+        free = self.moments[:, 3 if self.rule.averaging else 0]
+        coefficients = free.copy() if len(self.fixed[1]) else None
+        rest = (self.progress[name].copy() for name in ("loss", "failed", "steps"))
+        return Fitted(coefficients, self.weights, *rest)
 
 
 def values(spec: FieldSpec, weights: np.ndarray, points: np.ndarray) -> np.ndarray:

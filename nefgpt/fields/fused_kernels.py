@@ -22,6 +22,7 @@ from nefgpt.base.vectors import (
     tanh,
     weighted,
 )
+from nefgpt.fields.fused import EPSILON, IMPROVED, MEAN_DECAY, PATIENCE, SMOOTHING, SQUARE_DECAY
 
 _F = np.float32
 
@@ -328,24 +329,26 @@ def advance(rows, points, target, chosen, factors, fixed, about, rule, state, wo
                 break
             own.steps += 1
             rate = own.rate * factors[s]
-            if plateau:  # halve the rate where the smoothed loss has not improved for 200 steps
-                smoothed = own.smoothed + 0.02 * (loss - own.smoothed) if own.steps > 1 else loss
+            if plateau:
+                moved = own.smoothed + SMOOTHING * (loss - own.smoothed)
+                smoothed = moved if own.steps > 1 else loss
                 own.smoothed = smoothed
                 own.stalled += 1
-                if smoothed < 0.999 * own.best:
+                if smoothed < IMPROVED * own.best:
                     own.best = smoothed
                     own.stalled = 0
-                elif own.stalled > 200:
+                elif own.stalled > PATIENCE:
                     own.stalled = 0
                     own.done = own.rate <= least_rate
                     own.rate = max(own.rate / 2, least_rate)
-            size = _F(rate / (1 - 0.9**own.steps))
-            unit = _F((1 - 0.999**own.steps) ** -0.5)
+            size = _F(rate / (1 - MEAN_DECAY**own.steps))
+            unit = _F((1 - SQUARE_DECAY**own.steps) ** -0.5)
             share = _F(1) if own.steps == 1 else _F(1 - decay)
             for i in range(len(free)):
-                mean[i] += _F(0.1) * (gradient[i] - mean[i])
-                square[i] = _F(0.999) * square[i] + _F(0.001) * gradient[i] * gradient[i]
-                free[i] -= size * mean[i] / (np.sqrt(square[i]) * unit + _F(1e-8))
+                mean[i] += _F(1 - MEAN_DECAY) * (gradient[i] - mean[i])
+                fresh = _F(1 - SQUARE_DECAY) * gradient[i] * gradient[i]
+                square[i] = _F(SQUARE_DECAY) * square[i] + fresh
+                free[i] -= size * mean[i] / (np.sqrt(square[i]) * unit + _F(EPSILON))
                 average[i] += share * (free[i] - average[i])
             if own.done:
                 break

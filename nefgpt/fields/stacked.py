@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from nefgpt.base.device import device
 from nefgpt.fields import fused
+from nefgpt.fields.fits import Batch, Fitted, Rule, Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 
@@ -89,17 +90,10 @@ def _tf32(wanted: bool) -> Iterator[None]:
 
 
 def batched(
-    spec: FieldSpec,
-    free: Tensor,
-    anchor: Tensor,
-    basis: Tensor | None,
-    points: Tensor,
-    target: Tensor,
-    rows: Tensor,
-    chosen: Tensor,
-    loss: str,
+    spec: FieldSpec, free: Tensor, space: Space, batch: Batch, loss: str
 ) -> tuple[Tensor, Tensor]:
-    """What `nefgpt.fields.fused.gradients` computes, as one stacked problem."""
+    """What `nefgpt.fields.fused.gradients` computes, of tensors as one stacked problem."""
+    (anchor, basis), (points, target, rows, chosen) = space, batch
     weights = (free if basis is None else anchor + free @ basis).detach().requires_grad_(True)
     seen = rows[:, None], chosen
     with _tf32(points.is_cuda):
@@ -109,15 +103,21 @@ def batched(
     return losses.detach(), gradient if basis is None else gradient @ basis.T
 
 
-def loss_and_gradient(spec: FieldSpec, *tensors: Tensor | None, loss: str) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(
+    spec: FieldSpec, free: Tensor, space: Space, batch: Batch, loss: str
+) -> tuple[Tensor, Tensor]:
     """Losses [F] of fields and their gradients: `batched` on a GPU, fused on a CPU.
 
     The parameters are those of `nefgpt.fields.fused.gradients`, as tensors on one device.
     """
-    if tensors[0].is_cuda:
-        return batched(spec, *tensors, loss)
-    arrays = [None if t is None else np.ascontiguousarray(t.numpy()) for t in tensors]
-    losses, gradient = fused.gradients(spec, *arrays, loss)
+    if free.is_cuda:
+        return batched(spec, free, space, batch, loss)
+
+    def array(tensor: Tensor | None) -> np.ndarray | None:
+        return None if tensor is None else np.ascontiguousarray(tensor.numpy())
+
+    arrays = Space(*map(array, space)), Batch(*map(array, batch))
+    losses, gradient = fused.gradients(spec, array(free), *arrays, loss)
     return torch.from_numpy(losses), torch.from_numpy(gradient)
 
 
@@ -141,17 +141,16 @@ class Fit:
         points: np.ndarray,
         target: np.ndarray,
         start: np.ndarray,
-        anchor: np.ndarray,
-        basis: np.ndarray | None,
+        space: Space,
         settings: Optimiser,
     ) -> None:
-        self.spec, self.settings, self.step = spec, settings, 0
+        self.spec, self.loss, self.rule, self.step = spec, settings.loss, Rule.of(settings), 0
         self.where = where = device()
         self.points, self.target = (torch.tensor(array, device=where) for array in (points, target))
-        self.anchor = torch.tensor(anchor, device=where)
-        self.basis = None if basis is None else torch.tensor(basis, device=where)
-        self.origin = self.anchor if basis is None else torch.zeros_like(self.basis[:, 0])
-        self.least_rate = settings.learning_rate / 1000
+        anchor = torch.tensor(space.anchor, device=where)
+        basis = None if space.basis is None else torch.tensor(space.basis, device=where)
+        self.space = Space(anchor, basis)
+        self.origin = anchor if basis is None else torch.zeros_like(basis[:, 0])
         free, n = torch.tensor(start, device=where), len(start)  # [F, W] or [F, k]
         # What follows is of the fields that are still being fitted; `rows` says which they are.
         self.now = {
@@ -186,9 +185,9 @@ class Fit:
         return len(self.now["rows"]) > 0
 
     def _step(self, chosen: Tensor, factor: float) -> None:
-        now, pull, decay = self.now, self.settings.pull, self.settings.averaging
-        fields = now["free"], self.anchor, self.basis, self.points, self.target, now["rows"]
-        loss, gradient = batched(self.spec, *fields, chosen, self.settings.loss)
+        now, pull, decay = self.now, self.rule.pull, self.rule.averaging
+        batch = Batch(self.points, self.target, now["rows"], chosen)
+        loss, gradient = batched(self.spec, now["free"], self.space, batch, self.loss)
         if pull:
             gradient += 2 * pull * (now["free"] - self.origin)
         alive = (now["failed"] < 0) & ~now["done"]
@@ -198,34 +197,39 @@ class Fit:
         # A field that failed or is done stands still, and its neighbours never see it.
         moving = (alive & ~failing)[:, None]
         gradient.masked_fill_(~moving, 0.0)
-        now["mean"].lerp_(gradient, 0.1)
-        now["square"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        now["mean"].lerp_(gradient, 1 - fused.MEAN_DECAY)
+        square, decayed = now["square"], fused.SQUARE_DECAY
+        square.mul_(decayed).addcmul_(gradient, gradient, value=1 - decayed)
         rate = now["rate"] * factor * moving
-        if self.settings.schedule == "plateau":
+        if self.rule.plateau:
             self._watch(loss, moving[:, 0])
         count = self.step + 1
-        scale = now["square"].sqrt().mul_((1 - 0.999**count) ** -0.5).add_(1e-8)
-        now["free"] -= rate / (1 - 0.9**count) * now["mean"] / scale
+        scale = square.sqrt().mul_((1 - decayed**count) ** -0.5).add_(fused.EPSILON)
+        now["free"] -= rate / (1 - fused.MEAN_DECAY**count) * now["mean"] / scale
         if decay:
             now["average"].lerp_(now["free"], moving * (1.0 if count == 1 else 1 - decay))
         now["steps"] += moving[:, 0]
 
     def _watch(self, loss: Tensor, moving: Tensor) -> None:
-        """Halve the rate of every field whose smoothed loss has not improved for 200 steps."""
+        """Halve the rate of every field whose smoothed loss does not improve any more."""
         now = self.now
-        smoothed = torch.where(now["smoothed"].isnan(), loss, now["smoothed"].lerp(loss, 0.02))
-        better = smoothed < now["best"] * 0.999
+        smoothed = torch.where(
+            now["smoothed"].isnan(), loss, now["smoothed"].lerp(loss, fused.SMOOTHING)
+        )
+        better = smoothed < now["best"] * fused.IMPROVED
         now["smoothed"], now["best"] = smoothed, torch.where(better, smoothed, now["best"])
         now["stalled"].add_(1).masked_fill_(better, 0.0)
-        stalls = now["stalled"] > 200
-        now["done"] |= moving & stalls & (now["rate"][:, 0] <= self.least_rate)
-        halved = (now["rate"] * 0.5).clamp_min(self.least_rate)
+        stalls = now["stalled"] > fused.PATIENCE
+        now["done"] |= moving & stalls & (now["rate"][:, 0] <= self.rule.least_rate)
+        halved = (now["rate"] * 0.5).clamp_min(self.rule.least_rate)
         now["rate"] = torch.where(stalls[:, None], halved, now["rate"])
         now["stalled"].masked_fill_(stalls, 0.0)
 
-    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def result(self) -> Fitted:
         """See `nefgpt.fields.fused.Fit.result`."""
-        found = self.found["average" if self.settings.averaging else "free"]
-        weights = found if self.basis is None else self.anchor + found @ self.basis
+        found = self.found["average" if self.rule.averaging else "free"]
+        anchor, basis = self.space
+        weights = found if basis is None else anchor + found @ basis
         rest = (self.found[name] for name in ("loss", "failed", "steps"))
-        return weights.cpu().numpy(), *(tensor.cpu().numpy() for tensor in rest)
+        weights, *rest = (tensor.cpu().numpy() for tensor in (weights, *rest))
+        return Fitted(None if basis is None else found.cpu().numpy(), weights, *rest)

@@ -8,6 +8,7 @@ from nefgpt.base.adam import Adam
 from nefgpt.base.device import computing, device
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
+from nefgpt.fields.fits import Batch, Space
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fields.stacked import loss_and_gradient, torch_on_one_thread
 from nefgpt.fitting.kind import Shared
@@ -62,10 +63,10 @@ def learn_basis(
                 order = torch.cat([order, torch.randperm(n_fields, generator=draw)])
             rows, order = order[:per_step].to(where), order[per_step:]
             (chosen,) = draw_points(n_points, settings.points_per_step, 1, rng)
-            chosen = torch.from_numpy(chosen).to(where)
             some = codes[rows]
-            fields = mean + some @ basis, mean, None, points, target, rows, chosen
-            losses, gradient = loss_and_gradient(spec, *fields, loss=settings.loss)
+            batch = Batch(points, target, rows, torch.from_numpy(chosen).to(where))
+            fields = mean + some @ basis, Space(mean), batch
+            losses, gradient = loss_and_gradient(spec, *fields, settings.loss)
             gradient /= per_step
             mean.grad, basis.grad = gradient.sum(dim=0), some.T @ gradient
             codes.grad = torch.zeros_like(codes)

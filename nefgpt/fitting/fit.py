@@ -17,7 +17,8 @@ from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import sha256_of, write_json
 from nefgpt.base.seeds import stable_seed
-from nefgpt.fields.file import load_field, load_template, save_field
+from nefgpt.fields.file import load_field, save_field
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting.optimise import fit_fields, training_points, way_of
@@ -33,7 +34,7 @@ def _finished(path: Path, identity: dict) -> dict | None:
     if not path.exists():
         return None
     try:
-        record = load_field(path)[2]
+        record = load_field(path).record
     except InputError as error:
         log.warning("%s; it is fitted anew", error)
         return None
@@ -58,8 +59,8 @@ def fit_shapes(
     InputError
         when a fit turned non-finite (naming shape and step); the other fields are written first.
     """
-    template_spec, anchor, basis = load_template(template)
-    if template_spec != spec:
+    shared = load_field(template)
+    if shared.spec != spec:
         raise InputError(f"{template} was fitted with another field specification; rerun it")
     identity = {"version": VERSIONS["fit"], "settings": dataclasses.asdict(settings), "seed": seed}
     identity |= {"template": sha256_of(template), "spec": spec.to_json()}
@@ -75,9 +76,7 @@ def fit_shapes(
     at_once = way.at_once(spec, settings) if ids else 1
     for begin in range(0, len(ids), at_once):
         some = {i: (*paths[i], missing[i]) for i in ids[begin : begin + at_once]}
-        problems += _fit_and_save(
-            spec, some, anchor, basis, settings, stable_seed(seed, "fit"), way
-        )
+        problems += _fit_and_save(spec, some, shared.space, settings, stable_seed(seed, "fit"), way)
     if problems:
         raise InputError(
             f"the fit turned non-finite: {', '.join(problems)}; lower fit.learning_rate"
@@ -87,8 +86,7 @@ def fit_shapes(
 def _fit_and_save(
     spec: FieldSpec,
     shapes: dict[str, tuple[Path, Path, dict]],
-    anchor: np.ndarray,
-    basis: np.ndarray | None,
+    space: Space,
     settings: Optimiser,
     seed: int,
     way: ModuleType,
@@ -106,10 +104,11 @@ def _fit_and_save(
         return []
     points, values = training_points(spec, list(clouds.values()))
     began = time.perf_counter()
-    start = anchor if basis is None else np.zeros(len(basis), np.float32)
+    in_basis = space.basis is not None
+    start = np.zeros(len(space.basis), np.float32) if in_basis else space.anchor
     start = np.broadcast_to(start, (len(clouds), len(start)))
     many = len(clouds) > 1
-    fitted = fit_fields(spec, points, values, start, anchor, settings, seed, basis, many, way=way)
+    fitted = fit_fields(spec, points, values, start, space, settings, seed, many, way=way)
     seconds = time.perf_counter() - began
     problems, kind = [], kind_of(spec)
     for i, (shape_id, cloud) in enumerate(clouds.items()):
@@ -126,7 +125,8 @@ def _fit_and_save(
             "identity": identity,
             **kind.quality(spec, fitted.weights[i], cloud, settings.quality_resolution),
         }
-        save_field(out, spec, fitted.weights[i], record)
+        coefficients = fitted.coefficients[i] if in_basis else None
+        save_field(out, spec, fitted.weights[i], record, coefficients=coefficients)
         measures = ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY)
         log.info("%s: %s", shape_id, measures)
     return problems

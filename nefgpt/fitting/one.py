@@ -9,6 +9,7 @@ import numpy as np
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
+from nefgpt.fields.fits import Space
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.kind import Shared
 from nefgpt.fitting.optimise import fit_fields, training_points
@@ -34,7 +35,7 @@ def fit_one(
         when the fit turns non-finite, naming the step.
     """
     start = random_weights(spec, stable_seed(seed, "template"))[None]
-    zero, seed = np.zeros(spec.n_weights, np.float32), stable_seed(seed, "fit")
+    zero, seed = Space(np.zeros(spec.n_weights, np.float32)), stable_seed(seed, "fit")
     fitted = fit_fields(spec, points[None], values[None], start, zero, settings, seed)
     if fitted.failed[0] >= 0:
         raise InputError(

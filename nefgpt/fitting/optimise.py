@@ -2,13 +2,13 @@
 
 import contextlib
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 
 from nefgpt.base.device import has_gpu
 from nefgpt.base.errors import InputError
 from nefgpt.fields import fused
+from nefgpt.fields.fits import Fitted, Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting.worth import worth_a_gpu
@@ -28,23 +28,6 @@ def draw_points(n_points: int, n: int, steps: int, rng: np.random.Generator) -> 
     if n >= n_points:
         return np.tile(np.arange(n_points), (steps, 1))
     return rng.integers(n_points, size=(steps, n))
-
-
-class Fitted(NamedTuple):
-    """Fits of F fields.
-
-    Attributes
-    ----------
-    weights : float32 [F, W].
-    losses : float32 [F], the training loss at the last step.
-    failed : int64 [F], the step at which the fit turned non-finite; -1 when it did not.
-    steps : int64 [F], how many were taken.
-    """
-
-    weights: np.ndarray
-    losses: np.ndarray
-    failed: np.ndarray
-    steps: np.ndarray
 
 
 def way_of(spec: FieldSpec, n_fields: int, settings: Optimiser) -> ModuleType:
@@ -67,10 +50,9 @@ def fit_fields(
     points: np.ndarray,
     values: np.ndarray,
     start: np.ndarray,
-    anchor: np.ndarray,
+    space: Space,
     settings: Optimiser,
     seed: int,
-    basis: np.ndarray | None = None,
     progress: bool = True,
     way: ModuleType | None = None,
 ) -> Fitted:
@@ -86,14 +68,13 @@ def fit_fields(
     values : float32 [F, N] or [F, N, out_dim], the signal there (for shapes the distance,
         negative inside).
     start : float32 [F, W] initial weights, or [F, k] initial coefficients.
-    anchor : float32 [W]: the template. `settings.pull` draws weights towards it, coefficients
-        towards zero.
+    space : the template and its basis. `settings.pull` draws weights towards the template,
+        coefficients towards zero.
     seed : of the point order.
-    basis : float32 [k, W]; the fields are then anchor + coefficients @ basis.
     way : what computes them; None: see `way_of`.
     """
     way = way or way_of(spec, len(values), settings)
-    fields = way.Fit(spec, points, spec.target_of(values), start, anchor, basis, settings)
+    fields = way.Fit(spec, points, spec.target_of(values), start, space, settings)
     steps, per_step = settings.steps, settings.points_per_step
     ahead = max(1, min(_STEPS, _NUMBERS // per_step))
     rng = np.random.default_rng(seed)
@@ -106,7 +87,7 @@ def fit_fields(
                 break
             if progress:
                 bar.update(len(now))
-    return Fitted(*fields.result())
+    return fields.result()
 
 
 def training_points(spec: FieldSpec, signals: list[dict]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
+from nefgpt.fields.fits import Space
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.kind import Shared
 from nefgpt.fitting.optimise import fit_fields, training_points
@@ -28,7 +29,7 @@ def prepare(spec: FieldSpec, signals: list[dict], settings: Template, seed: int)
     for step in tqdm(range(settings.steps), desc="reptile", unit="step", mininterval=1):
         rows = rng.choice(len(points), min(settings.fields_per_step, len(points)), replace=False)
         start, order = np.tile(weights, (len(rows), 1)), stable_seed(seed, "fit", step)
-        some = points[rows], values[rows], start, weights
+        some = points[rows], values[rows], start, Space(weights)
         fitted = fit_fields(spec, *some, inner, order, progress=False)
         if (fitted.failed >= 0).any():
             raise InputError(

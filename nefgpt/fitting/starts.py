@@ -13,11 +13,12 @@ import numpy as np
 from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
-from nefgpt.fields.file import load_template
+from nefgpt.fields.file import load_field
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields, training_points
-from nefgpt.fitting.weights import write_fields
+from nefgpt.fitting.weights import Row, write_fields
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.kind import kind_of
 
@@ -43,7 +44,7 @@ def fit_starts(
     InputError
         when a fit turns non-finite, naming signal and step, or no signal can be used.
     """
-    _, anchor, _ = load_template(template)
+    anchor = load_field(template).weights
     loaded = {name: load_signal(path) for name, path in signals.items()}
     usable = {name: signal for name, signal in loaded.items() if not signal["rejected"]}
     if not usable:
@@ -55,24 +56,20 @@ def fit_starts(
     for name, start in starts.items():
         # A pull would favour one start.
         free = dataclasses.replace(settings, pull=0.0, averaging=0.0)
-        fitted, losses, failed, _ = fit_fields(
-            spec, points, values, start, anchor, free, stable_seed(seed, "fit")
+        fitted = fit_fields(
+            spec, points, values, start, Space(anchor), free, stable_seed(seed, "fit")
         )
-        for shape_id, step in zip(usable, failed.tolist(), strict=True):
+        for shape_id, step in zip(usable, fitted.failed.tolist(), strict=True):
             if step >= 0:
                 raise InputError(
                     f"the {name} fit of {shape_id} turned non-finite at step {step}: lower "
                     "regression.fit.learning_rate"
                 )
-        measures = [
-            {"loss": float(loss)}
-            | kind_of(spec).quality(spec, field, signal, settings.quality_resolution)
-            for loss, field, signal in zip(losses, fitted, usable.values(), strict=True)
-        ]
-        rows = (
-            (shape_id, "train", labels[shape_id], field, measure)
-            for shape_id, field, measure in zip(usable, fitted, measures, strict=True)
-        )
+        rows = []
+        for i, (shape_id, signal) in enumerate(usable.items()):
+            field, measures = fitted.weights[i], {"loss": float(fitted.losses[i])}
+            measures |= kind_of(spec).quality(spec, field, signal, settings.quality_resolution)
+            rows.append(Row(shape_id, "train", labels[shape_id], field, measures))
         write_fields(out[name], spec, anchor, rows)
 
 

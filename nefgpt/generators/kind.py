@@ -81,6 +81,7 @@ class Made(NamedTuple):
     ids : of train fields that stand in as samples; None for samples.
     tokens : uint16 [n, L], the codes that they were decoded from; None without codes.
     n_codes : of the codebook.
+    coefficients : float32 [n, k] in the run's basis; None where they are not known.
     """
 
     weights: "np.ndarray"
@@ -88,6 +89,7 @@ class Made(NamedTuple):
     ids: list[str] | None = None
     tokens: "np.ndarray | None" = None
     n_codes: int = 0
+    coefficients: "np.ndarray | None" = None
 
 
 class Generator(Protocol):

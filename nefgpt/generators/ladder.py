@@ -29,16 +29,20 @@ def choose_train(n_train: int, n: int, seed: int) -> np.ndarray:
     return np.sort(rng.choice(n_train, n, replace=False))
 
 
-def load(given: Given) -> np.ndarray:
+def load(given: Given) -> np.ndarray | None:
     """The fields [n, W] of a run, decoded from their tokens where those are given."""
     if given.tokens is None:
-        return given.fields.weights
-    return load_tokenizer(given.codebook).decode(read_tokens(given.tokens))
+        return None
+    return load_tokenizer(given.codebook).decode(read_tokens(given.tokens).tokens)
 
 
-def sample(loaded: np.ndarray, given: Given, setting: Sampling, n: int, seed: int) -> Made:
+def sample(loaded: np.ndarray | None, given: Given, setting: Sampling, n: int, seed: int) -> Made:
     """Choose `n` train fields."""
     train = given.fields.of_split("train")
     chosen = train[choose_train(len(train), n, seed)]
-    labels = [given.fields.labels[i] for i in chosen]
-    return Made(loaded[chosen], labels, [given.fields.shape_ids[i] for i in chosen])
+    fields = given.fields
+    labels, ids = ([some[i] for i in chosen] for some in (fields.labels, fields.shape_ids))
+    if loaded is not None:
+        return Made(loaded[chosen], labels, ids)
+    known = None if fields.coefficients is None else fields.coefficients[chosen]
+    return Made(fields.weights[chosen], labels, ids, coefficients=known)

@@ -7,8 +7,9 @@ them were fitted from one template (conditioned) and when each began at its own 
 """
 
 import argparse
-import math
+import functools
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from nefgpt.base import cli
 from nefgpt.base.adam import Adam
@@ -24,12 +24,12 @@ from nefgpt.base.device import computing, device
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, write_text
 from nefgpt.base.seeds import stable_seed
-from nefgpt.base.training import batch_rows, learning_rate
+from nefgpt.base.training import Plan, batch_rows, fit, learning_rate
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fields.stacked import evaluate
 from nefgpt.fitting.weights import Fields, read_fields
 from nefgpt.generators.settings import Regressor
-from nefgpt.generators.transformer import Decoder, DecoderConfig, KeyValueCache
+from nefgpt.generators.transformer import BETAS, Decoder, DecoderConfig, KeyValueCache
 
 STARTS = ("conditioned", "unconditioned")
 SIZES = ("embedding", "heads", "layers")
@@ -113,31 +113,23 @@ def train(
     config = DecoderConfig(context=weights.shape[1] - 1, **sizes)
     model = RegressionTransformer(config, mean, scale).to(where)
     rows = torch.from_numpy(weights).to(where)
-    optimiser = Adam([(model.parameters(), 0.0)], betas=(0.9, 0.95))
-    loss_of = _LOSSES[settings.loss]
-    batch = min(settings.batch_size, len(rows))
-    title = f"regression, {len(rows)} fields"
-    with tqdm(total=settings.iterations, desc=title, unit="it", mininterval=1) as bar:
-        for iteration in range(settings.iterations):
-            fields = rows[batch_rows(len(rows), batch, iteration, seed)]
-            inputs = fields[:, :-1].clone()
-            # The first weight is given at test time too; those after it are predictions.
-            inputs[:, 1:] += settings.noise * model.scale[1:-1] * torch.randn_like(inputs[:, 1:])
-            scale = model.scale[1:]
-            loss = loss_of(model(inputs) / scale, fields[:, 1:] / scale)
-            optimiser.clear()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            found, norm = torch.stack([loss.detach(), norm]).cpu().tolist()  # a GPU's only wait
-            if not (math.isfinite(found) and math.isfinite(norm)):
-                raise InputError(
-                    f"the regression's loss turned {found} (gradient {norm}) at iteration "
-                    f"{iteration}: lower regression.learning_rate"
-                )
-            optimiser.step(learning_rate(settings, iteration))
-            bar.update()
-            if iteration % 20 == 0:
-                bar.set_postfix(loss=f"{found:.4f}", refresh=False)
+    loss_of, batch = _LOSSES[settings.loss], min(settings.batch_size, len(rows))
+
+    def losses_of(iteration: int) -> Iterator[Tensor]:
+        fields = rows[batch_rows(len(rows), batch, iteration, seed)]
+        inputs = fields[:, :-1].clone()
+        # The first weight is given at test time too; those after it are predictions.
+        inputs[:, 1:] += settings.noise * model.scale[1:-1] * torch.randn_like(inputs[:, 1:])
+        scale = model.scale[1:]
+        yield loss_of(model(inputs) / scale, fields[:, 1:] / scale)
+
+    plan = Plan(
+        title=f"regression, {len(rows)} fields",
+        key="regression.learning_rate",
+        iterations=settings.iterations,
+        rate_of=functools.partial(learning_rate, settings),
+    )
+    fit(model, Adam([(model.parameters(), 0.0)], BETAS), plan, losses_of)
     return model.eval()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nefgpt.base import cli
-from nefgpt.fitting.weights import read_fields, write_fields
+from nefgpt.fitting.weights import Row, read_fields, write_fields
 from nefgpt.generators.gpt.tokens import write_tokens
 from nefgpt.generators.kind import KINDS, Given, Made, generator
 
@@ -29,11 +29,15 @@ def write_samples(out_dir: Path, given: Given, draws: list[Made]) -> None:
     labels = list(itertools.chain.from_iterable(part.labels for part in draws))
     ids = [name for part in draws for name in part.ids or []]
     ids = ids or [f"sample-{i}" for i in range(len(made))]
+    known, basis = [None] * len(made), None
+    if draws[0].coefficients is not None:
+        known, basis = np.concatenate([part.coefficients for part in draws]), given.fields.basis
     rows = (
-        (name, "sample", label, field, {})
-        for name, label, field in zip(ids, labels, made, strict=True)
+        Row(name, "sample", label, field, {}, own)
+        for name, label, field, own in zip(ids, labels, made, known, strict=True)
     )
-    write_fields(out_dir / "fields.parquet", given.fields.spec, given.fields.template, rows)
+    source = given.fields.spec, given.fields.template
+    write_fields(out_dir / "fields.parquet", *source, rows, basis)
     if draws[0].tokens is not None:
         tokens = np.concatenate([part.tokens for part in draws])
         about = {"shape_id": ids, "split": ["sample"] * len(ids), "label": labels}

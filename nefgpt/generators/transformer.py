@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+BETAS = 0.9, 0.95  # of Adam, for every decoder: GPT-3's (Brown et al. 2020)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:

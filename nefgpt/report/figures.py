@@ -1,13 +1,11 @@
 """Figures of a run, each as SVG (images inside are bitmaps) and as PNG."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
@@ -17,6 +15,8 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_table
 from nefgpt.evaluation import tables
 from nefgpt.evaluation.metric import COLUMNS
+from nefgpt.fitting.weights import read_fields
+from nefgpt.generators.gpt.tokens import read_tokens
 from nefgpt.inputs import meshes
 from nefgpt.report import render
 
@@ -399,23 +399,6 @@ def metric_bars(metrics: pd.DataFrame) -> Figure:
     return fig
 
 
-def _parquet(path: str | Path, column: str) -> tuple[pd.DataFrame, np.ndarray, dict]:
-    """Split and stacked list column of a Parquet file, and its metadata of ours."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-    if column not in table.column_names or not table.num_rows:
-        raise InputError(f"{path} has no rows with a column {column!r}")
-    lists = table[column].combine_chunks()
-    flat = lists.flatten().to_numpy(zero_copy_only=False)
-    if len(flat) % table.num_rows:
-        raise InputError(f"{path}: the lists in {column!r} differ in length")
-    metadata = json.loads((table.schema.metadata or {}).get(b"nefgpt", b"{}"))
-    frame = table.drop_columns([column]).to_pandas()
-    return frame, flat.reshape(table.num_rows, -1), metadata
-
-
 def _codes(path: str | Path) -> np.ndarray:
     try:
         return load_file(path)["codes"]
@@ -430,10 +413,8 @@ def make_all(spec: dict, out_dir: str | Path) -> list[Path]:
     written = []
     unigram = None
     if spec.get("tokens"):
-        frame, tokens, metadata = _parquet(spec["tokens"], "tokens")
-        n_codes = int(metadata.get("n_codes", tokens.max() + 1))
-        if "split" in frame and (frame["split"] == "train").any():
-            tokens = tokens[(frame["split"] == "train").to_numpy()]
+        table = read_tokens(spec["tokens"])
+        tokens, n_codes = table.tokens[table.of_split("train")], table.n_codes
         unigram = float(entropy_bits(np.bincount(tokens.ravel(), minlength=n_codes)))
         codes = _codes(spec["codebook"]) if spec.get("codebook") else None
         written += save(token_statistics(tokens, n_codes, codes), out_dir, "tokens")
@@ -445,11 +426,9 @@ def make_all(spec: dict, out_dir: str | Path) -> list[Path]:
         }
         written += save(loss_curves(losses, unigram), out_dir, "losses")
     if spec.get("weights"):
-        _, weights, metadata = _parquet(spec["weights"], "weights")
-        if "layers" not in metadata or "template" not in metadata:
-            raise InputError(f"{spec['weights']}: metadata lacks 'layers' and 'template'")
-        layers = {name: (start, stop) for name, start, stop in metadata["layers"]}
-        figure = weight_histograms(weights, layers, np.array(metadata["template"]))
+        fields = read_fields(spec["weights"])
+        layers = {name: (start, stop) for name, start, stop in fields.spec.slices}
+        figure = weight_histograms(fields.weights, layers, fields.template)
         written += save(figure, out_dir, "weights")
     if spec.get("metrics"):
         metrics = tables.read_metrics(spec["metrics"])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import yaml
 
 from nefgpt.base.errors import InputError
@@ -18,6 +17,7 @@ from nefgpt.evaluation.metric import COLUMNS
 from nefgpt.fitting.weights import read_fields
 from nefgpt.generators.kind import TRAINED
 from nefgpt.report import figures, page, present_images, sheets
+from nefgpt.signals.table import read_shapes
 
 GALLERY_SIZE = 16
 LADDER_SIZE = figures.LADDER_COLUMNS
@@ -30,27 +30,14 @@ def _config(results: Path) -> Config:
     return validate(read_json(results / "config.json"))
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    """The plain columns of a Parquet file."""
-    try:
-        names = pq.read_schema(path).names
-        return pq.read_table(path, columns=[n for n in names if n != "weights"]).to_pandas()
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
-
-
 def _sources(results: Path) -> dict[str, str]:
     """Shape id to its input mesh's path.
 
     The table's are relative to where Snakemake ran, which has the results in results/NAME.
     """
-    path = results / "shapes.parquet"
-    frame = _parquet(path)
-    if not {"shape_id", "source_path"} <= set(frame.columns):
-        raise InputError(f"{path} lacks shape_id or source_path; delete it and run again")
     ran = results.absolute().parent.parent
-    paths = (str(ran / path) for path in frame["source_path"])
-    return dict(zip(frame["shape_id"], paths, strict=True))
+    rows = read_shapes(results / "shapes.parquet")
+    return {row["shape_id"]: str(ran / row["source_path"]) for row in rows}
 
 
 def _source(sources: dict[str, str], shape_id: str, results: Path) -> str:
@@ -208,19 +195,21 @@ _MEASURES = {
 
 def _fit_quality(results: Path) -> list[dict]:
     """A column per split: how many fields, and how well they keep their shapes."""
-    frame = _parquet(results / "weights.parquet")
+    fields = read_fields(results / "weights.parquet")
     columns: dict[str, dict] = {}
     for split in ("train", "val"):
-        part = frame[frame["split"] == split]
-        row: dict = {"fields": len(part)}
+        rows = fields.of_split(split)
+        row: dict = {"fields": len(rows)}
         for name, (title, worst) in _MEASURES.items():
-            if name in frame:
-                values = part[name].dropna().to_numpy(float)
+            if name in fields.measures:
+                values = fields.measures[name][rows].astype(float)
+                values = values[~np.isnan(values)]
                 tail, middle = np.quantile(values, [worst, 0.5]) if len(values) else [np.nan] * 2
                 row[f"{title}, median"] = f"{middle:.3f}"
                 row[f"{title}, {100 * worst:.0f}th percentile"] = f"{tail:.3f}"
-        if "seconds" in frame:
-            row["seconds a field, median"] = f"{part['seconds'].median():.2g}"
+        if "seconds" in fields.measures:
+            seconds = pd.Series(fields.measures["seconds"][rows])
+            row["seconds a field, median"] = f"{seconds.median():.2g}"
         columns[split] = row
     return [
         {"quantity": name, **{split: column[name] for split, column in columns.items()}}

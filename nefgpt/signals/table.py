@@ -95,6 +95,14 @@ def _rows(entries: Iterable, signal_dir: Path) -> Iterator[dict]:
         yield row
 
 
+def read_shapes(path: Path) -> list[dict]:
+    """Rows of `shapes.parquet`; raise InputError when it is missing or not one."""
+    try:
+        return pq.read_table(path).select(SHAPES_SCHEMA.names).to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+
+
 def main() -> None:
     """Command line of the collection."""
     parser = argparse.ArgumentParser(description="Write shapes.parquet and rejected.tsv.")

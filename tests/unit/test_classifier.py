@@ -1,6 +1,8 @@
 """The classifier: learns what can be learned, and cannot be fooled by empty samples."""
 
+import json
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -10,8 +12,9 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json
 from nefgpt.evaluation import classifier
 from nefgpt.evaluation.classifier import class_scores
+from nefgpt.evaluation.settings import ClassifierTraining
 
-SETTINGS = {"epochs": 8, "batch_size": 16, "learning_rate": 3e-3}
+SETTINGS = ClassifierTraining(epochs=8, batch_size=16, learning_rate=3e-3)
 
 
 def bars(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,9 +61,7 @@ def test_command_line_and_class_scores(tmp_path, monkeypatch):
     words = ["classifier", "--train", str(tmp_path / "train.npy")]
     words += ["--test", str(tmp_path / "test.npy"), "--out", str(tmp_path / "c.safetensors")]
     words += ["--report", str(tmp_path / "c.json"), "--settings"]
-    monkeypatch.setattr(
-        sys, "argv", [*words, '{"epochs": 8, "batch_size": 16, "learning_rate": 0.003}']
-    )
+    monkeypatch.setattr(sys, "argv", [*words, json.dumps(asdict(SETTINGS))])
     classifier.main()
     report = read_json(tmp_path / "c.json")
     assert report["accuracy %"] > 90 and set(report["accuracy % by class"]) == {"0", "1"}

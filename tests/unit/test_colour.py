@@ -14,6 +14,7 @@ from nefgpt.config import load, validate
 from nefgpt.evaluation import classifier, clouds
 from nefgpt.evaluation.settings import ClassifierTraining
 from nefgpt.fields import fused
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import optimise
@@ -148,7 +149,7 @@ def test_a_field_keeps_a_colour_image(tmp_path):
     start = random_weights(SPEC, 0)
     settings = Optimiser(steps=400, points_per_step=120, loss="mse")
     data = optimise.training_points(SPEC, [signal])
-    fitted = optimise.fit_fields(SPEC, *data, start[None], start, settings, 0, progress=False)
+    fitted = optimise.fit_fields(SPEC, *data, start[None], Space(start), settings, 0, False)
     weights = fitted.weights[0]
     quality = images.quality(SPEC, weights, signal, 0)
     assert quality["psnr"] > 25 and quality["ssim"] > 0.9

@@ -10,14 +10,14 @@ from safetensors.numpy import save_file
 
 from nefgpt.base.errors import InputError
 from nefgpt.inputs.listing import list_shapes, safe_id
+from nefgpt.inputs.settings import Dataset, Split, SplitFiles
 from nefgpt.inputs.splits import Shape, split_of, template_shapes
 
-FRACTIONS = {"train": 0.6, "val": 0.1, "test": 0.3}
+SHARES = Split(train=0.6, val=0.1, test=0.3)
 
 
-def block(**values):
-    base = {"root": None, "synset": None, "n_shapes": None, "split_files": None}
-    return {**base, "split": FRACTIONS, **values}
+def block(**values) -> Dataset:
+    return Dataset(split=SHARES, **values)
 
 
 def touch(path):
@@ -32,7 +32,7 @@ def test_procedural_ids_do_not_move_when_shapes_are_added():
 
 
 def test_shares_are_kept():
-    found = [split_of(f"shape {i}", FRACTIONS, 0) for i in range(4000)]
+    found = [split_of(f"shape {i}", SHARES, 0) for i in range(4000)]
     assert abs(found.count("train") / 4000 - 0.6) < 0.03
     assert abs(found.count("test") / 4000 - 0.3) < 0.03
 
@@ -106,7 +106,7 @@ def test_split_files(tmp_path):
     files = {split: str(tmp_path / split) for split in ("train", "val", "test")}
     for split, name in zip(files, "abc", strict=True):
         Path(files[split]).write_text(name + "\n")
-    dataset = block(kind="folder", root=str(tmp_path), split_files=files)
+    dataset = block(kind="folder", root=str(tmp_path), split_files=SplitFiles(**files))
     assert [shape.split for shape in list_shapes(dataset, Path("r"), 0)] == ["train", "val", "test"]
     Path(files["test"]).write_text("a\n")
     with pytest.raises(InputError, match="a is listed in train and in test"):
@@ -116,6 +116,11 @@ def test_split_files(tmp_path):
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         list_shapes(block(kind="folder", root=str(tmp_path / "none")), Path("r"), 0)
+
+
+def test_a_folder_without_meshes_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"{re.escape(str(tmp_path))}: no meshes found"):
+        list_shapes(block(kind="folder", root=str(tmp_path)), Path("r"), 0)
 
 
 def test_an_existing_template_keeps_its_shapes(tmp_path):

@@ -14,17 +14,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from nefgpt.config import Gpt
 from nefgpt.evaluation import classifier
+from nefgpt.evaluation.settings import ClassifierTraining
 from nefgpt.fields import stacked
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import basis, optimise
+from nefgpt.fitting.settings import Template
 from nefgpt.fitting.weights import Fields
 from nefgpt.generators import regression
 from nefgpt.generators.gpt import sampling
 from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.gpt.model import GPT, GPTConfig
 from nefgpt.generators.gpt.tokens import write_tokens
+from nefgpt.generators.settings import Gpt, Regressor
 
 _setup_privateuseone_for_python_backend("emulated")
 torch.emulated.get_amp_supported_dtype = lambda: [torch.bfloat16]
@@ -162,8 +165,7 @@ def test_tensors_of_two_devices_do_not_mix():
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 @pytest.mark.parametrize("in_basis", [False, True])
 def test_fits(schedule, in_basis, both):
-    settings = {"learning_rate": 0.01, "points_per_step": 50, "pull": 1e-3, "averaging": 0.9}
-    settings |= {"loss": "l1", "schedule": schedule, "steps": 60}
+    settings = Optimiser(points_per_step=50, pull=1e-3, averaging=0.9, schedule=schedule, steps=60)
     points, values = signals(4)
     values[2] = np.nan
     anchor = random_weights(SPEC, 0)
@@ -181,7 +183,7 @@ def test_fits(schedule, in_basis, both):
 def test_the_host_waits_for_no_step_of_a_fit(schedule, monkeypatch):
     """But once for all steps that it asks for at a time: points there, who goes on back."""
     monkeypatch.setattr(stacked, "device", lambda: DEVICE)
-    settings = {"learning_rate": 0.01, "pull": 1e-3, "averaging": 0.9, "loss": "mse"}
+    settings = Optimiser(pull=1e-3, averaging=0.9, loss="mse", schedule=schedule)
     points, values = signals(3)
     anchor = random_weights(SPEC, 0)
     waits = []
@@ -194,7 +196,7 @@ def test_the_host_waits_for_no_step_of_a_fit(schedule, monkeypatch):
                 np.stack([anchor] * 3),
                 anchor,
                 None,
-                settings | {"schedule": schedule},
+                settings,
             )
             emulation.waits.clear()
             assert fields.advance(np.zeros((steps, 20), np.int64), np.ones(steps))
@@ -204,9 +206,8 @@ def test_the_host_waits_for_no_step_of_a_fit(schedule, monkeypatch):
 
 
 def test_basis(both):
-    settings = {"n_components": 2, "steps": 8, "points_per_step": 50, "fields_per_step": 3}
-    settings |= {"learning_rate": 0.01, "coefficient_learning_rate": 0.01, "loss": "l1"}
-    settings |= {"pull": 1e-3}
+    sizes = {"n_shapes": 4, "n_components": 2, "points_per_step": 50, "fields_per_step": 3}
+    settings = Template(steps=8, coefficient_learning_rate=0.01, pull=1e-3, **sizes)
     cpu, device = both(lambda: basis.learn_basis(SPEC, *signals(4), settings, 0))
     for expected, found in zip(cpu, device, strict=True):  # by other passes
         np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -216,9 +217,9 @@ def test_gpt_and_its_samples(both, tmp_path):
     codes = np.random.default_rng(0).integers(11, size=(24, 6))
     rows = {"shape_id": [f"s{i}" for i in range(24)], "split": ["train"] * 16 + ["val"] * 8}
     write_tokens(tmp_path / "tokens.parquet", rows | {"label": [0, 1] * 12}, codes, 11)
-    settings = Gpt(embedding=16, heads=2, layers=1, iterations=6, batch_size=8, eval_every=3)
-    settings = settings.model_dump() | {"dropout": 0.0, "label_smoothing_width": 0.5}
-    settings |= {"class_dropout": 0.2, "accumulate": 2}
+    sizes = {"embedding": 16, "heads": 2, "layers": 1, "batch_size": 8, "accumulate": 2}
+    sizes |= {"iterations": 6, "eval_every": 3}
+    settings = Gpt(dropout=0.0, label_smoothing_width=0.5, class_dropout=0.2, **sizes)
 
     def run():
         train_gpt.train(tmp_path / "tokens.parquet", tmp_path / "gpt", settings, 0)
@@ -241,14 +242,14 @@ def test_the_host_waits_once_for_a_batch_of_the_gpt():
         codes = torch.zeros((8, 6), dtype=torch.long).to(DEVICE)
         emulation.waits.clear()
         found = train_gpt.gradients(
-            model, codes, codes, None, {"accumulate": 4}, contextlib.nullcontext
+            model, codes, codes, None, Gpt(accumulate=4), contextlib.nullcontext
         )
         assert len(emulation.waits) == 1 and np.isfinite(found).all()
 
 
 def test_classifier(both):
     images = np.random.default_rng(0).random((40, 8, 8), np.float32)
-    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3}
+    settings = ClassifierTraining(epochs=2, batch_size=16, learning_rate=3e-3)
 
     def run():
         model = classifier.train(images, np.arange(40) % 2, settings, seed=0)
@@ -262,9 +263,9 @@ def test_regression(both):
     anchor = random_weights(spec, 0)
     spread = np.random.default_rng(0).normal(size=(5, spec.n_weights)).astype(np.float32)
     fields = Fields(spec, anchor, list("abcde"), ["train"] * 5, [None] * 5, anchor + spread)
-    settings = {"embedding": 16, "heads": 2, "layers": 1, "n_fields": [1, 2], "loss": "l1"}
-    settings |= {"iterations": 4, "batch_size": 4, "learning_rate": 0.01, "noise": 0.0}
-    settings |= {"min_learning_rate": 3e-4, "warmup": 2}
+    sizes = {"embedding": 16, "heads": 2, "layers": 1, "n_fields": (1, 2), "iterations": 4}
+    rates = {"learning_rate": 0.01, "min_learning_rate": 3e-4, "warmup": 2, "noise": 0.0}
+    settings = Regressor(batch_size=4, **sizes, **rates)
     points = regression.frame_points(2)
     (cpu, _), (device, _) = both(lambda: regression.experiment(fields, fields, settings, 0, points))
     pd.testing.assert_frame_equal(cpu, device)

@@ -14,6 +14,7 @@ from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import weights
 from nefgpt.signals import surface
+from nefgpt.signals.settings import Extract
 from nefgpt.signals.shapes import N_POINTS, normalise_cloud
 
 AXIS = np.linspace(-0.5, 0.5, 65)
@@ -133,7 +134,7 @@ def test_files(tmp_path, monkeypatch):
     for name in "abc":
         frame = {"center": np.array([10.0, 0, 0]), "scale": np.float64(0.1)}
         np.savez(tmp_path / f"{name}.npz", **frame)
-    settings = {"resolution": 24, "min_component": 0.0, "level": 0.0}
+    settings = dataclasses.asdict(Extract(resolution=24, min_component=0.0, level=0.0))
     words = ["extract", "--fields", str(tmp_path / "fields.parquet"), "--out-dir"]
     words += [str(tmp_path / "out"), "--settings", json.dumps(settings)]
     monkeypatch.setattr("sys.argv", words)

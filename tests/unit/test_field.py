@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nefgpt.base.errors import InputError
+from nefgpt.base.settings import from_dict
 from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec, flatten, random_weights, unflatten
 
@@ -70,5 +71,5 @@ def test_a_mirrored_field_has_two_equal_halves():
 
 @pytest.mark.parametrize("mirror", [-1, 3])
 def test_a_mirror_is_one_of_the_coordinates(mirror):
-    with pytest.raises(InputError, match="one of the 3 coordinates"):
-        FieldSpec.from_dict({"mirror": mirror})
+    with pytest.raises(InputError, match=f"mirror = {mirror}: there are 3 coordinates"):
+        from_dict(FieldSpec, {"mirror": mirror})

@@ -1,17 +1,16 @@
 """Figures: drawn without warnings, the same bytes every time."""
 
-import json
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import trimesh
 from safetensors.numpy import save_file
 
 from nefgpt.base.errors import InputError
+from nefgpt.fields.spec import FieldSpec
+from nefgpt.fitting.weights import Row, write_fields
+from nefgpt.generators.gpt.tokens import write_tokens
 from nefgpt.report import figures
 
 
@@ -86,16 +85,13 @@ def test_metric_bars_average_seeds():
 def test_every_figure_is_written(tmp_path, meshes):
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 7, (6, 20)).astype(np.uint16)
-    columns = {"shape_id": list("abcdef"), "split": ["train"] * 5 + ["val"], "label": [None] * 6}
-    table = pa.table({**columns, "tokens": pa.array(list(tokens), pa.list_(pa.uint16()))})
-    metadata = json.dumps({"n_codes": 8, "sequence_length": 20})
-    pq.write_table(table.replace_schema_metadata({b"nefgpt": metadata}), tmp_path / "t.parquet")
-    weights = rng.normal(size=(6, 10)).astype(np.float32)
-    weights[:, 9] = 0
-    array = pa.FixedSizeListArray.from_arrays(pa.array(weights.ravel()), 10)
-    metadata = json.dumps({"layers": [["a", 0, 9], ["b", 9, 10]], "template": [0.0] * 10})
-    table = pa.table({**columns, "weights": array})
-    pq.write_table(table.replace_schema_metadata({b"nefgpt": metadata}), tmp_path / "w.parquet")
+    rows = {"shape_id": list("abcdef"), "split": ["train"] * 5 + ["val"], "label": [None] * 6}
+    write_tokens(tmp_path / "t.parquet", rows, tokens, 8)
+    layout = FieldSpec(hidden=(2,))
+    weights = rng.normal(size=(6, layout.n_weights)).astype(np.float32)
+    weights[:, -1] = 0
+    fields = [Row(*row, field, {}) for *row, field in zip(*rows.values(), weights, strict=True)]
+    write_fields(tmp_path / "w.parquet", layout, weights[0], fields)
     save_file({"codes": np.zeros((8, 1), np.float32)}, tmp_path / "c.safetensors")
     losses().to_csv(tmp_path / "l.csv", index=False)
     spec = {

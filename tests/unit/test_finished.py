@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nefgpt.signals.finished import is_finished, made_from, read_note, state_of, write_note
+from nefgpt.signals.settings import Sampling
 
-WANTED = made_from("mesh ünïcode.obj", {"n_near": 1000, "sigma": 0.01}, 0, "sdf version 1")
+WANTED = made_from("mesh ünïcode.obj", Sampling(n_near=1000, sigma=0.01), 0, "sdf version 1")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,20 +12,21 @@ import trimesh
 
 from nefgpt.base.adam import Adam
 from nefgpt.base.errors import InputError
-from nefgpt.config import Fit, Template
 from nefgpt.fields.file import checksum, how_to_refit, load_field, load_template, save_field
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import basis, fit, optimise, template
+from nefgpt.fitting.settings import Template
 from nefgpt.signals import sdf, shapes
 from nefgpt.signals.file import load_signal
+from nefgpt.signals.settings import Sampling
 
 SPEC = FieldSpec(hidden=(16, 16))
-SDF = {"backend": "libigl", "method": "scan", "n_uniform": 3000, "n_near": 3000, "sigma": 0.01}
-SDF["extent"] = 0.9
+SDF = Sampling(n_uniform=3000, n_near=3000, sigma=0.01, extent=0.9)
 
 
-def settings(block=Fit, **changes) -> dict:
-    return {**block(steps=60, points_per_step=512, quality_resolution=32).model_dump(), **changes}
+def settings(block=Optimiser, **changes) -> Optimiser:
+    return block(**{"steps": 60, "points_per_step": 512, "quality_resolution": 32} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +268,8 @@ def test_a_job_loads_only_what_it_needs(clouds, templates, tmp_path):
     What made the templates has compiled all that the job needs.
     """
     words = ["--signal", str(clouds["e1"]), "--field", SPEC.to_json()]
-    words += ["--settings", json.dumps(settings(steps=3)), "--template", str(templates["one"])]
+    words += ["--settings", json.dumps(asdict(settings(steps=3)))]
+    words += ["--template", str(templates["one"])]
     words += ["--out", str(tmp_path / "f.safetensors")]
     code = "import sys; from nefgpt.fitting import fit, optimise\n"
     code += "optimise.has_gpu = lambda: False; fit.main()\n"
@@ -280,7 +283,8 @@ def test_command_line(clouds, templates, tmp_path, monkeypatch):
     out, manifest = tmp_path / "fields", tmp_path / "pack.json"
     shapes = {i: str(clouds[i]) for i in ("e1", "e2")}
     words = ["fit", "--shapes", json.dumps(shapes), "--field", SPEC.to_json()]
-    words += ["--settings", json.dumps(settings(steps=3)), "--template", str(templates["one"])]
+    words += ["--settings", json.dumps(asdict(settings(steps=3)))]
+    words += ["--template", str(templates["one"])]
     monkeypatch.setattr("sys.argv", [*words, "--out-dir", str(out), "--manifest", str(manifest)])
     fit.main()
     assert set(json.loads(manifest.read_text())) == {"e1", "e2"}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nefgpt.base.compiled import threads
 from nefgpt.base.vectors import BLOCK
 from nefgpt.fields import fused, fused_kernels
+from nefgpt.fields.fits import Batch, Space
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fields.stacked import batched, evaluate
 
@@ -43,16 +44,15 @@ def problem(spec: FieldSpec, n_fields: int, n_points: int, seed: int = 0) -> tup
 def by_torch(spec, free, anchor, basis, points, target, chosen, loss):
     """What a GPU computes, in float64."""
     tensors = (free, anchor, basis, points, target)
-    doubles = [None if tensor is None else tensor.double() for tensor in tensors]
-    return batched(spec, *doubles, torch.arange(len(free)), chosen, loss)
+    free, anchor, basis, *signals = [None if t is None else t.double() for t in tensors]
+    batch = Batch(*signals, torch.arange(len(free)), chosen)
+    return batched(spec, free, Space(anchor, basis), batch, loss)
 
 
 def by_fused(spec, free, anchor, basis, points, target, chosen, loss):
-    basis = None if basis is None else basis.numpy()
-    rows = np.arange(len(free))
-    arrays = [tensor.numpy() for tensor in (free, anchor)]
-    signals = [tensor.numpy() for tensor in (points, target)]
-    found = fused.gradients(spec, *arrays, basis, *signals, rows, chosen.numpy(), loss)
+    space = Space(anchor.numpy(), None if basis is None else basis.numpy())
+    batch = Batch(points.numpy(), target.numpy(), np.arange(len(free)), chosen.numpy())
+    found = fused.gradients(spec, free.numpy(), space, batch, loss)
     return [torch.from_numpy(array) for array in found]
 
 

@@ -11,6 +11,7 @@ import multiprocessing
 import resource
 import struct
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,10 @@ from nefgpt import config
 from nefgpt.base.errors import InputError
 from nefgpt.inputs import listing, meshes
 from nefgpt.signals import sdf
+from nefgpt.signals.settings import Sampling
 
 ROOT = Path(__file__).parents[2]
-SDF = {"backend": "libigl", "method": "scan", "n_uniform": 1000, "n_near": 1000, "sigma": 0.01}
-SDF["extent"] = 0.9
+SDF = Sampling(n_uniform=1000, n_near=1000, sigma=0.01, extent=0.9)
 SPARE = 400 << 20  # bytes that a case may take
 SECONDS = 30.0  # that a case may take
 CLAIM = 10_000_000
@@ -40,8 +41,8 @@ def check_mesh(path: str) -> None:
     points, distance = cloud["points"][::10].astype(float), np.abs(cloud["sdf"][::10])
     corners = (np.asarray(mesh.vertices)[np.unique(mesh.faces)] - cloud["center"]) * cloud["scale"]
     low, high = corners.min(axis=0), corners.max(axis=0)
-    assert math.isclose((high - low).max(), SDF["extent"], rel_tol=1e-6)
-    assert np.abs(cloud["surface"]).max() <= SDF["extent"] / 2 + 1e-6
+    assert math.isclose((high - low).max(), SDF.extent, rel_tol=1e-6)
+    assert np.abs(cloud["surface"]).max() <= SDF.extent / 2 + 1e-6
     nearest = np.linalg.norm(points[:, None] - corners[:500], axis=2).min(axis=1)
     box = np.linalg.norm(np.maximum(np.maximum(low - points, points - high), 0), axis=1)
     assert (distance <= nearest + 1e-4).all() and (distance >= box - 1e-4).all()
@@ -50,9 +51,9 @@ def check_mesh(path: str) -> None:
 def check_config(path: str) -> None:
     """Load; what is accepted is a fixed point, and its shapes can be listed."""
     values = config.load(Path(path))
-    assert config.validate(values) == values
-    if (values["dataset"]["n_shapes"] or 0) < 10_000:
-        assert listing.list_shapes(values["dataset"], Path("results"), values["seed"])
+    assert config.validate(asdict(values)) == values
+    if (values.dataset.n_shapes or 0) < 10_000:
+        assert listing.list_shapes(values.dataset, Path("results"), values.seed)
 
 
 def serve(pipe) -> None:
@@ -269,7 +270,7 @@ def paths_of(block: dict, prefix: tuple = ()) -> list[tuple]:
     return [*((*prefix, name) for name in block), *inner]
 
 
-FULL = config.load(ROOT / "config/tiny.yaml")
+FULL = asdict(config.load(ROOT / "config/tiny.yaml"))
 PATHS = paths_of(FULL)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from nefgpt.base import device as gpu
 from nefgpt.fields import fused, stacked
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting import optimise, worth
 
@@ -46,8 +47,8 @@ def test_a_gpu_is_for_fits_that_take_long(monkeypatch):
     """3,712 weights: 6 x them less biases and the first layer's inputs, for every point."""
     paper = FieldSpec(hidden=(32,) * 4)
     assert worth.flops_per_point(paper) == 2 * (3 * (15 * 32 + 3 * 32 * 32 + 32) - 15 * 32)
-    long = {"steps": 7200, "points_per_step": 8192}
-    short = {"steps": 300, "points_per_step": 2048}
+    long = Optimiser(steps=7200, points_per_step=8192)
+    short = Optimiser(steps=300, points_per_step=2048)
     answers = [worth.worth_a_gpu(paper, *job) for job in ((1, long), (1, short), (64, short))]
     assert answers == [True, False, True]
     for has_gpu, job, expected in (

@@ -11,16 +11,19 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from nefgpt.base.errors import InputError
-from nefgpt.config import Fit, Template
 from nefgpt.fields import file, fused
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import fit, template
+from nefgpt.fitting.settings import Template
 from nefgpt.inputs.idx import read_idx
 from nefgpt.inputs.images import read_image
 from nefgpt.inputs.listing import list_shapes
+from nefgpt.inputs.settings import Dataset, Split
 from nefgpt.signals import images, similarity
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.kind import kind_of
+from nefgpt.signals.settings import Extract
 
 SPEC = FieldSpec(
     in_dim=2,
@@ -73,10 +76,9 @@ def test_broken_idx_is_named(data, tmp_path):
             read_idx(path)
 
 
-def dataset(kind, root=None, **changes) -> dict:
-    values = {"kind": kind, "root": None if root is None else str(root), "n_shapes": None}
-    values |= {"split": {"train": 0.6, "val": 0.2, "test": 0.2}, "split_files": None}
-    return values | changes
+def dataset(kind, root=None, **changes) -> Dataset:
+    shares = Split(train=0.6, val=0.2, test=0.2)
+    return Dataset(kind=kind, root=root and str(root), split=shares, **changes)
 
 
 def test_digits_are_listed_with_their_labels(tmp_path):
@@ -181,8 +183,8 @@ def test_digit_is_fitted_from_a_template(tmp_path):
     paths = {name: tmp_path / f"{name}.npz" for name in sources}
     chosen = Template(n_shapes=10, n_components=6, steps=150, points_per_step=64, loss="mse")
     out = tmp_path / "template.safetensors"
-    template.make(SPEC, {n: paths[n] for n in list(paths)[:10]}, out, chosen.model_dump(), 0)
-    settings = Fit(steps=100, points_per_step=64, learning_rate=0.1, loss="mse").model_dump()
+    template.make(SPEC, {n: paths[n] for n in list(paths)[:10]}, out, chosen, 0)
+    settings = Optimiser(steps=100, points_per_step=64, learning_rate=0.1, loss="mse")
     field = tmp_path / "f.safetensors"
     fit.fit_shapes(SPEC, {"d3": (paths["d3"], field)}, settings, 0, out)
     _, weights, record = file.load_field(field)
@@ -190,9 +192,9 @@ def test_digit_is_fitted_from_a_template(tmp_path):
     truth = images.real(load_signal(paths["d3"]))
     again = similarity.psnr(images.render(SPEC, weights[None], 8, 8)[0], truth)
     assert again == pytest.approx(record["psnr"], abs=1e-3)
-    found = images.decode(SPEC, weights, {}, 0, (16, 24))
+    found = images.decode(SPEC, weights, Extract(), 0, (16, 24))
     assert found.compared.shape == (16, 24)
     found.save(tmp_path / "d3.png")
     stored = np.asarray(Image.open(tmp_path / "d3.png"))
     np.testing.assert_allclose(stored / 255, found.compared, atol=0.003)
-    assert images.decode(SPEC, weights * np.nan, {}, 0, (8, 8)).compared is None
+    assert images.decode(SPEC, weights * np.nan, Extract(), 0, (8, 8)).compared is None

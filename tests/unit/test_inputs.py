@@ -7,10 +7,10 @@ import trimesh
 from nefgpt.base.errors import InputError
 from nefgpt.signals import images, table
 from nefgpt.signals.sdf import prepare
+from nefgpt.signals.settings import Sampling
 from nefgpt.signals.table import collect
 
-SETTINGS = {"backend": "libigl", "method": "scan", "n_uniform": 1000, "n_near": 1000}
-SETTINGS |= {"sigma": 0.01, "extent": 0.9}
+SETTINGS = Sampling(n_uniform=1000, n_near=1000, sigma=0.01, extent=0.9)
 
 
 @pytest.fixture

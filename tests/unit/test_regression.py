@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from nefgpt.base.errors import InputError
+from nefgpt.base.settings import from_dict
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.weights import Fields, write_fields
 from nefgpt.generators import regression
 from nefgpt.generators.gpt.model import GPT, GPTConfig
+from nefgpt.generators.settings import Regressor
 from nefgpt.generators.transformer import DecoderConfig
 from nefgpt.report.figures import save
 from nefgpt.report.regression import regression_figure, rollout_images, symmetry_figure
@@ -39,17 +42,17 @@ COLUMNS = [
     "nearest_psnr",
 ]
 SIZES = {"embedding": 16, "heads": 2, "layers": 2}
-SETTINGS = {
+SETTINGS = Regressor(
     **SIZES,
-    "n_fields": [1, 2],
-    "loss": "l1",
-    "iterations": 20,
-    "batch_size": 4,
-    "learning_rate": 0.01,
-    "min_learning_rate": 0.0003,
-    "warmup": 10,
-    "noise": 0.1,
-}
+    n_fields=(1, 2),
+    loss="l1",
+    iterations=20,
+    batch_size=4,
+    learning_rate=0.01,
+    min_learning_rate=0.0003,
+    warmup=10,
+    noise=0.1,
+)
 
 
 def fields(seed: int, spread: float = 1.0) -> Fields:
@@ -70,7 +73,7 @@ def outcome():
 @pytest.mark.parametrize("loss", ["l1", "mse"])
 def test_one_field_is_memorised(loss):
     weights = fields(3).weights
-    model = regression.train(weights[:1], weights, SETTINGS | {"loss": loss, "iterations": 150}, 0)
+    model = regression.train(weights[:1], weights, replace(SETTINGS, loss=loss, iterations=150), 0)
     first = torch.from_numpy(weights[:1, 0]).to(model.mean.device)
     written = regression.roll_out(model, first, SPEC.n_weights).cpu().numpy()
     assert written[0, 0] == weights[0, 0]
@@ -112,7 +115,7 @@ def test_the_blocks_are_those_of_the_gpt():
 def test_weights_in_other_units_give_the_same_model_in_those_units():
     weights = fields(3).weights
     shift, factor = weights[0], np.linspace(0.1, 5, SPEC.n_weights, dtype=np.float32)
-    settings = SETTINGS | {"iterations": 5, "loss": "mse"}
+    settings = replace(SETTINGS, iterations=5, loss="mse")
     other = factor * weights + shift
     first = regression.train(weights[:2], weights, settings, 0)
     second = regression.train(other[:2], other, settings, 0)
@@ -133,7 +136,7 @@ def test_noise_leaves_the_first_weight(monkeypatch):
         lambda self, x, cache=None: seen.append(x.detach().clone()) or forward(self, x, cache),
     )
     weights = fields(3).weights
-    regression.train(weights[:1], weights, SETTINGS | {"iterations": 30, "noise": 0.5}, 0)
+    regression.train(weights[:1], weights, replace(SETTINGS, iterations=30, noise=0.5), 0)
     moved = (torch.cat(seen).cpu().numpy() - weights[:1, :-1]) / weights.std(axis=0)[:-1]
     assert (moved[:, 0] == 0).all()
     assert moved[:, 1:].std() == pytest.approx(0.5, rel=0.1)
@@ -178,7 +181,8 @@ def test_files(tmp_path, monkeypatch, outcome):
             table.shape_ids, table.splits, table.labels, table.weights, [{}] * 5, strict=True
         )
         write_fields(tmp_path / f"{start}.parquet", SPEC, table.template, rows)
-    arguments = ["--settings", json.dumps(SETTINGS), "--seed", "0", "--out-dir", str(tmp_path)]
+    arguments = ["--settings", json.dumps(asdict(SETTINGS))]
+    arguments += ["--seed", "0", "--out-dir", str(tmp_path)]
     for start in regression.STARTS:
         arguments += [f"--{start}", str(tmp_path / f"{start}.parquet")]
     monkeypatch.setattr(sys, "argv", ["regression", *arguments])
@@ -199,7 +203,7 @@ def test_files(tmp_path, monkeypatch, outcome):
     ("settings", "change", "message"),
     [
         ({"n_fields": [5]}, {}, "4 train fields"),
-        ({"typo": 1}, {}, "typo"),
+        ({"typo": 1}, {}, "has no settings typo"),
         ({}, {"spec": FieldSpec()}, "specifications"),
         ({}, {"shape_ids": list("acbde")}, "same train shapes"),
         ({"learning_rate": 1e30, "warmup": 0}, {}, "iteration"),
@@ -210,7 +214,8 @@ def test_bad_input_is_named(settings, change, message):
     for name, value in change.items():
         setattr(other, name, value)
     with pytest.raises(InputError, match=message):
-        regression.experiment(fields(1), other, SETTINGS | settings, 0, regression.frame_points(2))
+        chosen = from_dict(Regressor, asdict(SETTINGS) | settings)
+        regression.experiment(fields(1), other, chosen, 0, regression.frame_points(2))
 
 
 def test_figures(tmp_path, outcome):

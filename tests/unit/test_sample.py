@@ -9,6 +9,7 @@ from nefgpt.fitting import weights
 from nefgpt.generators import gaussian, ladder, sample
 from nefgpt.generators.gpt.tokenizer import fit_tokenizer, save_tokenizer
 from nefgpt.generators.gpt.tokens import write_tokens
+from nefgpt.generators.settings import Tokens
 
 SPEC = FieldSpec(hidden=(4,))
 
@@ -48,7 +49,7 @@ def test_rows_of_the_ladder(tmp_path, monkeypatch):
     rows = [(f"s{i}", splits[i], None, values[i], {}) for i in range(12)]
     weights.write_fields(tmp_path / "w.parquet", SPEC, values[0], rows)
     train = np.array([split == "train" for split in splits])
-    settings = {"kind": "basis", "n_codes": 31, "n_components": 4}
+    settings = Tokens(kind="basis", n_codes=31, n_components=4)
     tokenizer = fit_tokenizer(values[train], values[0], settings)
     tokens = tokenizer.encode(values)
     save_tokenizer(tmp_path / "c.safetensors", tokenizer, np.zeros(31))

@@ -1,5 +1,6 @@
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,15 +17,9 @@ from nefgpt.signals.sdf import (
     sign_agreement,
     signed_distance,
 )
+from nefgpt.signals.settings import Sampling
 
-SETTINGS = {
-    "backend": "libigl",
-    "method": "scan",
-    "n_uniform": 1000,
-    "n_near": 1000,
-    "sigma": 0.01,
-    "extent": 0.9,
-}
+SETTINGS = Sampling(n_uniform=1000, n_near=1000, sigma=0.01, extent=0.9)
 POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (2000, 3))
 
 
@@ -106,7 +101,7 @@ def pack(tmp_path):
     return lambda **other: prepare_pack(
         sources,
         tmp_path,
-        SETTINGS | other.pop("settings", {}),
+        replace(SETTINGS, **other.pop("settings", {})),
         **{"seed": 0, "versions": "1"} | other,
     )
 

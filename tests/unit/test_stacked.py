@@ -1,17 +1,19 @@
 """Fits in PyTorch, as a GPU makes them: those of the fused passes, as far as rounding lets them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from nefgpt.fields import fused, stacked
+from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting import optimise
 
 SPEC = FieldSpec(hidden=(8, 8), mirror=0)
-SETTINGS = {"learning_rate": 0.01, "points_per_step": 128, "pull": 1e-3, "averaging": 0.0}
-SETTINGS |= {"loss": "mse", "schedule": "cosine", "steps": 120}
+SETTINGS = Optimiser(points_per_step=128, pull=1e-3, loss="mse", steps=120)
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
@@ -32,7 +34,7 @@ def both(basis=None, broken=None, **changed) -> tuple[optimise.Fitted, optimise.
         values[broken] = np.nan
     anchor = random_weights(SPEC, 0)
     start = np.stack([anchor] * 4) if basis is None else np.zeros((4, len(basis)), np.float32)
-    fields = SPEC, points, values, start, anchor, SETTINGS | changed, 0, basis
+    fields = SPEC, points, values, start, anchor, replace(SETTINGS, **changed), 0, basis
     return tuple(optimise.fit_fields(*fields, progress=False, way=way) for way in (fused, stacked))
 
 
@@ -56,7 +58,7 @@ def test_fits_of_several_outputs_are_the_fused_ones():
     values = rng.random((2, 1, 3), np.float32) * (points[..., :1] > 0)
     anchor = random_weights(spec, 0)
     settings = Optimiser(steps=200, points_per_step=128, loss="mse")
-    fields = spec, points, values, np.stack([anchor] * 2), anchor, settings, 0
+    fields = spec, points, values, np.stack([anchor] * 2), Space(anchor), settings, 0
     ways = [optimise.fit_fields(*fields, progress=False, way=way) for way in (fused, stacked)]
     tolerance = 2e-3 if stacked.device().type == "cpu" else 2e-2
     np.testing.assert_allclose(ways[1].weights, ways[0].weights, atol=tolerance)
@@ -95,7 +97,7 @@ def test_torch_computes_the_same_values_as_the_fused_passes():
 
 def test_a_pack_is_cut_to_the_memory_of_the_gpu(monkeypatch):
     """A step of one field takes 4 bytes x 2.5 numbers x (15 + 16) x 128 points, of half of it."""
-    settings = SETTINGS | {"points_per_step": 128}
+    settings = replace(SETTINGS, points_per_step=128)
     one = 2 * 4 * 2.5 * (15 + 16) * 128
     for free, expected in ((100 * one, 100), (1.5 * one, 1), (0, 1), (10**15, 512)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 10**12))

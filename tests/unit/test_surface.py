@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fitting.optimise import fit_fields
 from nefgpt.signals import surface
 
-FIT = {"steps": 1500, "points_per_step": 1024, "learning_rate": 0.01, "loss": "mse", "pull": 0.0}
-FIT |= {"schedule": "cosine", "averaging": 0.0}
+FIT = Optimiser(steps=1500, points_per_step=1024, learning_rate=0.01, loss="mse")
 
 
 def box(points, centre, half):

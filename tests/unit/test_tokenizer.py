@@ -1,6 +1,7 @@
 """Codebooks near the optimum, learned on train only, and back again."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +25,10 @@ from nefgpt.generators.gpt.tokenizer import (
     usage_of,
 )
 from nefgpt.generators.gpt.tokens import read_tokens, write_tokens
+from nefgpt.generators.settings import Tokens
 
-BASIS = {"kind": "basis", "n_codes": 63, "n_components": 5}
-SCALAR = {"kind": "scalar", "n_codes": 63}
+BASIS = Tokens(kind="basis", n_codes=63, n_components=5)
+SCALAR = Tokens(kind="scalar", n_codes=63)
 
 
 def fields(n=40, width=30, rank=5, seed=0) -> np.ndarray:
@@ -153,7 +155,7 @@ def test_equal_fields(settings):
 
 def test_more_components_than_weights():
     train = fields(n=40, width=6)
-    tokenizer = fit_tokenizer(train, train[0], {**BASIS, "n_components": 50})
+    tokenizer = fit_tokenizer(train, train[0], replace(BASIS, n_components=50))
     assert tokenizer.sequence_length == 6
     back = tokenizer.decode(tokenizer.encode(train))
     assert np.square(back - train).mean() < 0.01 * train.var()
@@ -178,7 +180,7 @@ def files_of(folder, values: np.ndarray, splits: list[str]) -> list[str]:
     for row in rows:
         np.savez(folder / f"{row[0]}.npz", points=np.zeros((1, 3)), sdf=np.zeros(1))
     words = ["tokenizer", "--weights", str(folder / "w.parquet"), "--signal-dir", str(folder)]
-    return [*words, "--out-dir", str(folder), "--settings", json.dumps(BASIS)]
+    return [*words, "--out-dir", str(folder), "--settings", json.dumps(asdict(BASIS))]
 
 
 def test_only_train_is_learned_from(tmp_path, monkeypatch):

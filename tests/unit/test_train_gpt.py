@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -15,20 +16,20 @@ from scipy.stats import norm
 
 from nefgpt.base import training
 from nefgpt.base.errors import InputError
-from nefgpt.config import Gpt
 from nefgpt.generators.gpt import batches
 from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.gpt.model import GPT, GPTConfig
 from nefgpt.generators.gpt.sampling import generate, load_gpt
 from nefgpt.generators.gpt.tokens import write_tokens
+from nefgpt.generators.settings import Gpt
 
 N_CODES, LENGTH = 11, 6
 
 
-def settings(**changes) -> dict:
+def settings(**changes) -> Gpt:
     small = {"embedding": 16, "heads": 2, "layers": 1, "iterations": 30, "batch_size": 8}
     small |= {"eval_every": 10, "warmup": 3, "dropout": 0.1, "jitter": 0.2, "mix": 0.3}
-    return Gpt(**(small | changes)).model_dump()
+    return Gpt(**(small | changes))
 
 
 @pytest.fixture
@@ -166,7 +167,8 @@ def test_bad_tokens_are_named(damage, tokens, tmp_path):
 
 def test_command_line(tokens, tmp_path, monkeypatch):
     words = ["train_gpt", "--tokens", str(tokens), "--out-dir", str(tmp_path / "gpt")]
-    monkeypatch.setattr("sys.argv", [*words, "--settings", json.dumps(settings(iterations=2))])
+    chosen = json.dumps(asdict(settings(iterations=2)))
+    monkeypatch.setattr("sys.argv", [*words, "--settings", chosen])
     train_gpt.main()
     assert json.loads((tmp_path / "gpt/config.json").read_text())["n_codes"] == N_CODES
 
@@ -349,7 +351,7 @@ def test_class_token_decides_the_codes(tmp_path):
     codes = np.repeat(np.array(rows["label"])[:, None], LENGTH, axis=1)
     write_tokens(tmp_path / "t.parquet", rows, codes, N_CODES)
     chosen = settings(iterations=150, learning_rate=1e-2, dropout=0.0, jitter=0.0, mix=0.5)
-    train_gpt.train(tmp_path / "t.parquet", tmp_path / "gpt", chosen | {"class_dropout": 0.3}, 0)
+    train_gpt.train(tmp_path / "t.parquet", tmp_path / "gpt", replace(chosen, class_dropout=0.3), 0)
     model, about = load_gpt(tmp_path / "gpt")
     assert about["n_classes"] == 3 and model.config.vocab_size == N_CODES + 4
     assert model.config.context == LENGTH + 1

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nefgpt.base.errors import InputError
+from nefgpt.base.settings import from_dict
 from nefgpt.fields.file import save_field
 from nefgpt.fields.spec import FieldSpec, flatten, random_weights, unflatten
 from nefgpt.fitting import weights
@@ -41,7 +42,7 @@ def test_metadata_rebuilds_a_field_without_our_reader(tmp_path):
     weights.write_fields(tmp_path / "w.parquet", SPEC, made[0][3], made)
     table = pq.read_table(tmp_path / "w.parquet")
     about = json.loads(table.schema.metadata[b"nefgpt"])
-    spec = FieldSpec.from_dict(about["field"])
+    spec = from_dict(FieldSpec, about["field"])
     flat = np.array(table["weights"][1].as_py(), np.float32)
     tensors = unflatten(spec, flat)
     assert [name for name, _, _ in about["layers"]] == list(tensors)

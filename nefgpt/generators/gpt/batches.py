@@ -1,12 +1,9 @@
 """Sequences of codes, and the batches a GPT is trained on."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +11,7 @@ from torch.nn import functional as F
 from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
 from nefgpt.base.training import batch_rows
+from nefgpt.generators.gpt.tokens import read_tokens
 from nefgpt.generators.settings import Gpt
 
 N_NEAR = 5
@@ -58,30 +56,18 @@ class Sequences:
 
 
 def read_split(path: Path) -> tuple[Sequences, Sequences, dict]:
-    """Train and val sequences, and the table's metadata with `n_classes` (0 without labels)."""
-    try:
-        columns = ["split", "label", "tokens"]
-        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
-        about = json.loads(table.schema.metadata[b"nefgpt"])
-        length, n_codes = int(about["sequence_length"]), int(about["n_codes"])
-        column = table["tokens"].combine_chunks()
-        lengths = set(column.value_lengths().to_pylist())
-        if lengths - {length}:
-            raise ValueError(f"sequences of {lengths} codes where {length} were promised")
-        tokens = column.flatten().to_numpy().astype(np.int64).reshape(-1, length)
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"cannot read tokens {path}: {error}; delete it and run again") from error
-    if tokens.size and tokens.max() >= n_codes:
-        raise InputError(f"{path}: token {tokens.max()} is no code, there are {n_codes}")
-    split, found = np.asarray(table["split"].to_pylist()), table["label"].to_pylist()
-    labels = None if None in found else np.asarray(found, np.int64)
-    if labels is None and any(label is not None for label in found):
+    """Train and val sequences, with `n_codes`, `sequence_length`, `n_classes` (0: no labels)."""
+    table = read_tokens(path)
+    about = {"n_codes": table.n_codes, "sequence_length": table.tokens.shape[1]}
+    labels = None if None in table.labels else np.asarray(table.labels, np.int64)
+    if labels is None and any(label is not None for label in table.labels):
         raise InputError(f"{path}: some fields have a label and some have none")
     parts = {}
     for name in ("train", "val"):
-        chosen = split == name
-        parts[name] = Sequences(tokens[chosen], None if labels is None else labels[chosen])
-        if not chosen.any():
+        chosen = table.of_split(name)
+        codes = table.tokens[chosen].astype(np.int64)
+        parts[name] = Sequences(codes, None if labels is None else labels[chosen])
+        if not len(chosen):
             raise InputError(
                 f"{path}: the {name} split is empty, and the GPT needs it: add shapes or change "
                 "dataset.split(_files)"

@@ -3,8 +3,8 @@
 Two kinds share all code but the linear map in front of the codes:
 
 - "scalar" (the paper): every weight's difference to the template is one token;
-- "basis": the difference is projected on the leading principal components of the train fields,
-  and each whitened coefficient is one token, most variance first. Sequences become short, and
+- "basis": the difference is seen along the leading principal components of the train fields,
+  and each whitened score is one token, most variance first. Sequences become short, and
   codes of a smooth, low-dimensional family of fields become predictable (DESIGN.md, section 7).
 """
 
@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
@@ -23,6 +22,7 @@ from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, write_json
 from nefgpt.fitting.weights import check_template, read_fields
+from nefgpt.generators.components import Differences, differences, principal
 from nefgpt.generators.gpt.codebook import fit_codes
 from nefgpt.generators.gpt.tokens import write_tokens
 from nefgpt.generators.settings import Tokens
@@ -42,7 +42,7 @@ class Tokenizer:
     template : float32 [W].
     mean : float32 [W], of the train differences (zeros for "scalar").
     components : float32 [k, W] orthonormal rows, or None for "scalar".
-    scale : float32 [L] divides each coefficient before quantisation.
+    scale : float32 [L] divides each score before quantisation.
     """
 
     kind: str
@@ -57,57 +57,56 @@ class Tokenizer:
         """Codes per field."""
         return len(self.scale)
 
-    def coefficients(self, fields: np.ndarray) -> np.ndarray:
-        """Continuous coefficients [n, L] of fields [n, W]."""
-        values = fields - self.template - self.mean
-        if self.components is not None:
-            values = values @ self.components.T
-        return values / self.scale
+    def scores(self, fields: Differences) -> np.ndarray:
+        """What is quantised [n, L], of fields minus the template."""
+        if self.components is None:
+            return (fields.weights() - self.mean) / self.scale
+        return fields.along(self.components, self.mean) / self.scale
 
-    def from_coefficients(self, values: np.ndarray) -> np.ndarray:
-        """Fields float32 [n, W] from coefficients [n, L]."""
+    def from_scores(self, values: np.ndarray) -> np.ndarray:
+        """Fields float32 [n, W] from scores [n, L]."""
         values = values * self.scale
         if self.components is not None:
             values = values @ self.components
         return (values + self.mean + self.template).astype(np.float32)
 
-    def encode(self, fields: np.ndarray) -> np.ndarray:
-        """Nearest codes, uint16 [n, L], of fields [n, W]."""
+    def encode(self, fields: Differences) -> np.ndarray:
+        """Nearest codes, uint16 [n, L], of fields minus the template.
+
+        Raises
+        ------
+        InputError
+            when a number is not finite.
+        """
+        if not fields.finite:
+            raise InputError("a field has numbers that are not finite, and no codes: fit it anew")
         borders = (self.codes[1:] + self.codes[:-1]) / 2
-        return np.searchsorted(borders, self.coefficients(fields)).astype(np.uint16)
+        return np.searchsorted(borders, self.scores(fields)).astype(np.uint16)
 
     def decode(self, tokens: np.ndarray) -> np.ndarray:
         """Fields float32 [n, W] from tokens [n, L]."""
         if tokens.size and tokens.max() >= len(self.codes):
             raise InputError(f"token {tokens.max()} is no code: there are {len(self.codes)}")
-        return self.from_coefficients(self.codes[tokens])
+        return self.from_scores(self.codes[tokens])
 
 
-def fit_tokenizer(train: np.ndarray, template: np.ndarray, settings: Tokens) -> Tokenizer:
-    """Learn basis and codes from the train fields [n, W] only.
-
-    Of the components at most n - 1 and W are used.
-    """
-    if not len(train):
+def fit_tokenizer(train: Differences, template: np.ndarray, settings: Tokens) -> Tokenizer:
+    """Learn components and codes from the train fields minus the template [W] only."""
+    if not len(train.numbers):
         raise InputError("there is no field in the train split to learn a codebook from")
     if settings.kind == "scalar":
-        n = train.shape[1]
+        n = len(template)
         base = Tokenizer(
             "scalar", np.zeros(1), template, np.zeros(n, np.float32), None, np.ones(n, np.float32)
         )
     else:
-        differences = train - template
-        mean = differences.mean(axis=0)
-        _, spread, rows = np.linalg.svd(differences - mean, full_matrices=False)
-        k = min(settings.n_components, len(train) - 1, len(rows))
-        if k < 1:
+        found = principal(train, settings.n_components)
+        if not len(found.rows):
             raise InputError("tokens.kind: basis needs at least two train fields")
-        rows, spread = rows[:k], spread[:k] / np.sqrt(len(train) - 1)
-        # The sign of a component is arbitrary; fix it, so that equal inputs give equal tokens.
-        rows *= np.sign(rows[np.arange(k), np.abs(rows).argmax(axis=1)])[:, None]
-        scale = np.maximum(spread, 1e-12).astype(np.float32)
-        base = Tokenizer("basis", np.zeros(1), template, mean, rows.astype(np.float32), scale)
-    codes = fit_codes(base.coefficients(train), settings.n_codes)
+        scale = np.maximum(found.deviations, max(1e-12, 1e-7 * found.deviations[0]))
+        scale = scale.astype(np.float32)
+        base = Tokenizer("basis", np.zeros(1), template, found.mean, found.rows, scale)
+    codes = fit_codes(base.scores(train), settings.n_codes)
     return dataclasses.replace(base, codes=codes)
 
 
@@ -178,15 +177,15 @@ def tokenize(
         check_template(weights_path, fields, template)
     kind = kind_of(fields.spec)
     measures = [*kind.KEPT, *(f"{name}_quantised" for name in kind.KEPT)]
-    old = pq.read_table(weights_path, columns=list(kind.KEPT))
-    tokenizer = fit_tokenizer(fields.weights[fields.of_split("train")], fields.template, settings)
-    tokens = tokenizer.encode(fields.weights)
+    train = fields.of_split("train")
+    tokenizer = fit_tokenizer(differences(fields, train), fields.template, settings)
+    tokens = tokenizer.encode(differences(fields))
     decoded = tokenizer.decode(tokens)
     rows: dict[str, list] = {
         "shape_id": fields.shape_ids,
         "split": fields.splits,
         "label": fields.labels,
-        **{name: old[name].to_pylist() for name in kind.KEPT},
+        **{name: fields.measures[name].tolist() for name in kind.KEPT},
         **{f"{name}_quantised": [] for name in kind.KEPT},
     }
     for shape_id, field in zip(
@@ -196,7 +195,7 @@ def tokenize(
         found = kind.quality(fields.spec, field, cloud, resolution)
         for name in kind.KEPT:
             rows[f"{name}_quantised"].append(found[name])
-    usage = usage_of(tokens[fields.of_split("train")], len(tokenizer.codes))
+    usage = usage_of(tokens[train], len(tokenizer.codes))
     save_tokenizer(out_dir / "codebook.safetensors", tokenizer, usage.pop("counts"))
     write_tokens(out_dir / "tokens.parquet", rows, tokens, len(tokenizer.codes))
     splits = np.asarray(fields.splits)

@@ -2,14 +2,39 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path
+
+_COLUMNS = ("shape_id", "split", "label", "tokens")
+
+
+class TokenTable(NamedTuple):
+    """A table of tokens in memory.
+
+    Attributes
+    ----------
+    shape_ids, splits : one string per field.
+    labels : one int or None per field.
+    tokens : uint16 [n, L], each below `n_codes`.
+    measures : float32 [n] by the name of its column; NaN: not known.
+    """
+
+    shape_ids: list[str]
+    splits: list[str]
+    labels: list[int | None]
+    tokens: np.ndarray
+    measures: dict[str, np.ndarray]
+    n_codes: int
+
+    def of_split(self, split: str) -> np.ndarray:
+        """Row numbers of a split."""
+        return np.flatnonzero(np.asarray(self.splits) == split)
 
 
 def write_tokens(path: Path, rows: dict[str, list], tokens: np.ndarray, n_codes: int) -> None:
@@ -30,14 +55,22 @@ def write_tokens(path: Path, rows: dict[str, list], tokens: np.ndarray, n_codes:
         pq.write_table(table, temporary, write_page_checksum=True)
 
 
-def read_tokens(path: Path) -> np.ndarray:
-    """Tokens uint16 [n, L] of a tokens table."""
+def read_tokens(path: Path) -> TokenTable:
+    """Read a table of tokens; raise InputError when it is missing, empty or not one."""
     try:
-        table = pq.read_table(path, columns=["tokens"], page_checksum_verification=True)
-        values = table["tokens"].combine_chunks().flatten().to_numpy()
-        lengths = set(pc.list_value_length(table["tokens"]).to_pylist())
-    except (OSError, pa.ArrowException, KeyError) as error:
+        table = pq.read_table(path, page_checksum_verification=True)
+        about = json.loads(table.schema.metadata[b"nefgpt"])
+        length, n_codes = int(about["sequence_length"]), int(about["n_codes"])
+        ids, splits, labels = (table[name].to_pylist() for name in _COLUMNS[:3])
+        column = table["tokens"].combine_chunks()
+        lengths = set(column.value_lengths().to_pylist())
+        if lengths != {length}:
+            raise ValueError(f"sequences of {lengths} codes where {length} were promised")
+        tokens = column.flatten().to_numpy().astype(np.uint16).reshape(-1, length)
+        more = [name for name in table.column_names if name not in _COLUMNS]
+        measures = {name: table[name].to_numpy() for name in more}
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise InputError(f"cannot read tokens {path}: {error}; delete it and run again") from error
-    if len(lengths) != 1:
-        raise InputError(f"cannot read tokens {path}: no rows, or of unequal length; delete it")
-    return values.reshape(len(table), -1)
+    if tokens.max(initial=0) >= n_codes:
+        raise InputError(f"{path}: token {tokens.max()} is no code, there are {n_codes}")
+    return TokenTable(ids, splits, labels, tokens, measures, n_codes)

@@ -4,14 +4,10 @@ Which rows, dropout masks and jitter an iteration sees follows from seed and ite
 that a killed and resumed run is the run that was not killed.
 """
 
-import csv
 import dataclasses
-import hashlib
-import io as stdio
+import functools
 import json
-import logging
-import math
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +15,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from nefgpt.base.adam import Adam
 from nefgpt.base.device import computing, device
-from nefgpt.base.errors import InputError
-from nefgpt.base.files import atomic_path, sha256_of, write_json, write_text
+from nefgpt.base.files import atomic_path, sha256_of, write_json
 from nefgpt.base.seeds import stable_seed
-from nefgpt.base.training import _load_state, learning_rate
+from nefgpt.base.training import (
+    Course,
+    Plan,
+    State,
+    autocast,
+    fit,
+    learning_rate,
+    write_losses,
+)
 from nefgpt.generators.gpt.batches import (
     Sequences,
     make_batch,
@@ -36,13 +38,11 @@ from nefgpt.generators.gpt.batches import (
 )
 from nefgpt.generators.gpt.model import GPT, GPTConfig, context_length
 from nefgpt.generators.settings import Gpt
+from nefgpt.generators.transformer import BETAS
 from nefgpt.stages import VERSIONS
-
-log = logging.getLogger(__name__)
 
 COLUMNS = ["iteration", "train_loss", "val_loss", "learning_rate", "tokens_per_second"]
 COLUMNS += ["calibrated_val_loss", "temperature"]
-SECONDS_BETWEEN_STATES = 60
 TEMPERATURES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 
 
@@ -72,6 +72,21 @@ def validation_losses(model: GPT, val: Sequences, n_codes: int, batch: int, auto
     return np.concatenate(found)
 
 
+def _model(about: dict, settings: Gpt) -> GPT:
+    """A GPT for tokens of which `read_split` told."""
+    config = GPTConfig(
+        vocab_size=about["n_codes"] + 1 + about["n_classes"],
+        context=context_length(about["sequence_length"], 2 if about["n_classes"] else 1),
+        embedding=settings.embedding,
+        heads=settings.heads,
+        layers=settings.layers,
+        dropout=settings.dropout,
+    )
+    model = GPT(config)
+    model.order_codes(about["n_codes"])
+    return model
+
+
 def highest_as_good(best: np.ndarray) -> float:
     """Mean loss of the best checkpoint plus its standard error (Breiman et al. 1984, 3.4.3).
 
@@ -83,40 +98,57 @@ def highest_as_good(best: np.ndarray) -> float:
     return float(best.mean() + error)
 
 
-def gradients(
-    model: GPT, inputs: Tensor, targets: Tensor, smooth: Tensor | None, settings: Gpt, autocast
-) -> tuple[float, float]:
-    """Leave the clipped gradients of a batch in a model; its loss, and their norm before.
+def losses(
+    model: GPT, inputs: Tensor, targets: Tensor, smooth: Tensor | None, parts: int, autocast
+) -> Iterator[Tensor]:
+    """Mean cross-entropy of a batch, as one summand for each of its parts.
 
     Parameters
     ----------
     inputs, targets : what `make_batch` made, on the model's device.
     smooth : what `smooth_targets` gave; None for one-hot targets.
     """
-    n, length = settings.accumulate, targets.shape[1]
-    total = torch.zeros((), device=inputs.device)
-    for part, target in zip(inputs.chunk(n), targets.chunk(n), strict=True):
+    for part, target in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
         with autocast():
-            logits = model(part)[:, -length:]
+            logits = model(part)[:, -targets.shape[1] :]
         wanted = target.flatten() if smooth is None else smooth[target.flatten()]
-        loss = F.cross_entropy(logits.float().flatten(0, 1), wanted) / n
-        loss.backward()
-        total += loss.detach()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    loss, norm = torch.stack([total, norm]).cpu().tolist()  # the host's only wait for a GPU
-    return loss, norm
+        yield F.cross_entropy(logits.float().flatten(0, 1), wanted) / parts
 
 
 def _optimiser(model: GPT, settings: Gpt) -> Adam:
     decayed = [p for name, p in model.named_parameters() if p.dim() > 1 and "position" not in name]
     rest = [p for name, p in model.named_parameters() if p.dim() <= 1 or "position" in name]
-    return Adam([(decayed, settings.weight_decay), (rest, 0.0)], betas=(0.9, 0.95))
+    return Adam([(decayed, settings.weight_decay), (rest, 0.0)], BETAS)
 
 
-def _csv(rows: list[list]) -> str:
-    stream = stdio.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])
-    return stream.getvalue()
+def _state(folder: Path | None, tokens: Path, settings: Gpt, seed: int) -> State | None:
+    """Where a run keeps its state; the settings of another run, its tokens or seed have another."""
+    if folder is None:
+        return None
+    text = json.dumps(dataclasses.asdict(settings), sort_keys=True)
+    return State(folder, text, str(seed), sha256_of(tokens), str(VERSIONS["gpt"]))
+
+
+def _write(folder: Path, model: GPT, course: Course, about: dict, settings: Gpt, seed: int) -> None:
+    """Write model.safetensors, config.json and losses.csv."""
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(course.weights, temporary)
+    kept = ("iteration", "val_loss", "calibrated_val_loss", "temperature")
+    config = {
+        "gpt": {"vocab_size": model.config.vocab_size, **dataclasses.asdict(model.config)},
+        **{name: about[name] for name in ("n_codes", "n_classes", "sequence_length")},
+        "settings": dataclasses.asdict(settings),
+        "seed": seed,
+        **{name: course.kept[name] for name in kept},
+        "n_parameters": model.n_parameters(),
+    }
+    write_json(folder / "config.json", config)
+    n_tokens = settings.batch_size * settings.accumulate * about["sequence_length"]
+    rows = [
+        row | {"tokens_per_second": round(row["iterations_per_second"] * n_tokens, 1)}
+        for row in course.rows
+    ]
+    write_losses(folder / "losses.csv", [{name: row[name] for name in COLUMNS} for row in rows])
 
 
 @computing()
@@ -142,130 +174,40 @@ def train(
         when the loss turns non-finite (naming the iteration), or the tokens cannot be used.
     """
     train_rows, val_rows, about = read_split(tokens)
-    n_codes, length = about["n_codes"], about["sequence_length"]
-    vocabulary = n_codes + 1 + about["n_classes"]
-    settings_text = json.dumps(dataclasses.asdict(settings), sort_keys=True)
-    identity = [settings_text, str(seed), sha256_of(tokens), str(VERSIONS["gpt"])]
-    fingerprint = hashlib.sha256("\0".join(identity).encode()).hexdigest()
-    sizes = {key: getattr(settings, key) for key in ("embedding", "heads", "layers", "dropout")}
-    n_prefix = 2 if about["n_classes"] else 1
-    context = context_length(length, n_prefix)
-    config = GPTConfig(vocab_size=vocabulary, context=context, **sizes)
-    where = device()
-    bf16 = settings.precision == "bf16" or (
-        settings.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
-
-    def autocast():
-        return torch.autocast(where.type, torch.bfloat16, enabled=bf16)
-
+    n_codes = about["n_codes"]
+    where, width, smooth = device(), settings.label_smoothing_width, None
+    context = autocast(settings.precision, where)
     torch.manual_seed(stable_seed(seed, "gpt"))
-    model = GPT(config)
-    model.order_codes(n_codes)
-    model.to(where)
-    optimiser = _optimiser(model, settings)
-    width, smooth = settings.label_smoothing_width, None
+    model = _model(about, settings).to(where)
     if width:  # one-hot rows would be the same loss at the price of a [n_codes, n_codes] table
-        smooth = smooth_targets(n_codes, vocabulary, width).to(where)
-    rows: list[list] = []
-    # `losses` are of the best checkpoint, all else is of the one that is kept.
-    best: dict = {"losses": [], "iteration": 0, "val_loss": math.inf, "weights": {}}
-    begin, running = 0, []
-    state_path = resume_dir / "state.pt" if resume_dir else None
-    state = _load_state(state_path, fingerprint) if state_path else None
-    if state:
-        model.load_state_dict(state["model"])
-        optimiser.resume(state["optimiser"])
-        rows, best, running = state["rows"], state["best"], state["running"]
-        begin = state["iteration"]
-    saved = time.monotonic()
+        smooth = smooth_targets(n_codes, model.config.vocab_size, width).to(where)
 
-    def save_state(iteration: int) -> None:
-        if state_path is None:
-            return
-        with atomic_path(state_path) as temporary:
-            torch.save(
-                {
-                    "fingerprint": fingerprint,
-                    "iteration": iteration,
-                    "model": model.state_dict(),
-                    "optimiser": optimiser.state(),
-                    "rows": rows,
-                    "best": best,
-                    "running": running,
-                },
-                temporary,
-            )
+    def losses_of(iteration: int) -> Iterator[Tensor]:
+        batch = make_batch(train_rows, settings, n_codes, iteration, seed)
+        inputs, targets = (torch.from_numpy(codes).to(where) for codes in batch)
+        return losses(model, inputs, targets, smooth, settings.accumulate, context)
 
-    def evaluate(iteration: int, rate: float, speed: float) -> None:
-        batch = settings.batch_size
-        losses = validation_losses(model, val_rows, n_codes, batch, autocast)
-        column = int(losses.mean(axis=0).argmin())
-        plain, calibrated = float(losses[:, 0].mean()), losses[:, column]
-        temperature, loss = TEMPERATURES[column], float(calibrated.mean())
-        mean = float(np.mean(running)) if running else ""
-        rows.append([iteration, mean, plain, rate, round(speed, 1), loss, temperature])
-        running.clear()
-        if not best["weights"] or loss < np.mean(best["losses"]):
-            best["losses"] = calibrated.tolist()
-        if loss <= highest_as_good(np.array(best["losses"])):
-            weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
-            best.update(iteration=iteration, val_loss=plain, weights=weights)
-            best.update(calibrated_val_loss=loss, temperature=temperature)
+    def evaluate() -> tuple[np.ndarray, dict]:
+        found = validation_losses(model, val_rows, n_codes, settings.batch_size, context)
+        column = int(found.mean(axis=0).argmin())
+        calibrated = found[:, column]
+        return calibrated, {
+            "val_loss": float(found[:, 0].mean()),
+            "calibrated_val_loss": float(calibrated.mean()),
+            "temperature": TEMPERATURES[column],
+        }
 
-    if not rows:
-        evaluate(0, 0.0, 0.0)
-    total = settings.iterations
-    batch_tokens = settings.batch_size * settings.accumulate * length
-    began, since = time.monotonic(), begin
-    with tqdm(total=total, initial=begin, desc="gpt", unit="it", mininterval=1) as bar:
-        for iteration in range(begin, total):
-            rate = learning_rate(settings, iteration)
-            batch = make_batch(train_rows, settings, n_codes, iteration, seed)
-            inputs, targets = (torch.from_numpy(codes).to(where) for codes in batch)
-            torch.manual_seed(stable_seed(seed, "dropout", iteration))
-            model.train()
-            optimiser.clear()
-            loss_sum, norm = gradients(model, inputs, targets, smooth, settings, autocast)
-            # Before the step: an overflowing gradient must reach neither weights nor state.
-            if not (math.isfinite(loss_sum) and math.isfinite(norm)):
-                raise InputError(
-                    f"the GPT's loss turned {loss_sum} (gradient {norm}) at iteration "
-                    f"{iteration}: lower gpt.<model>.learning_rate"
-                )
-            optimiser.step(rate)
-            running.append(loss_sum)
-            bar.update()
-            done = iteration + 1
-            if done % settings.eval_every == 0 or done == total:
-                now = time.monotonic()
-                evaluate(done, rate, (done - since) * batch_tokens / max(now - began, 1e-9))
-                began, since = time.monotonic(), done
-                bar.set_postfix(train=f"{rows[-1][1]:.3f}", val=f"{rows[-1][2]:.3f}")
-                save_state(done)
-                saved = now
-            elif time.monotonic() - saved > SECONDS_BETWEEN_STATES:
-                save_state(done)
-                saved = time.monotonic()
-    with atomic_path(out_dir / "model.safetensors") as temporary:
-        save_file(best["weights"], temporary)
-    write_json(
-        out_dir / "config.json",
-        {
-            "gpt": {"vocab_size": vocabulary, "context": config.context, **sizes},
-            "n_codes": n_codes,
-            "n_classes": about["n_classes"],
-            "sequence_length": length,
-            "settings": dataclasses.asdict(settings),
-            "seed": seed,
-            **{name: value for name, value in best.items() if name not in ("losses", "weights")},
-            "n_parameters": model.n_parameters(),
-        },
+    plan = Plan(
+        title="gpt",
+        key="gpt.<model>.learning_rate",
+        iterations=settings.iterations,
+        rate_of=functools.partial(learning_rate, settings),
+        eval_every=settings.eval_every,
+        limit=highest_as_good,
+        seed=seed,
     )
-    write_text(out_dir / "losses.csv", _csv(rows))
-    if state_path:
-        state_path.unlink(missing_ok=True)
-        for half in resume_dir.glob(".state-*.pt"):  # of a run killed while it wrote its state
-            half.unlink()
-        if resume_dir.is_dir() and not any(resume_dir.iterdir()):
-            resume_dir.rmdir()
+    state = _state(resume_dir, tokens, settings, seed)
+    course = fit(model, _optimiser(model, settings), plan, losses_of, evaluate, state)
+    _write(out_dir, model, course, about, settings, seed)
+    if state:
+        state.clear()
