@@ -37,14 +37,15 @@ STEPS = ("job", "dag", "first", "no-op", "added", "run")
 LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=sys.stderr)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss // 1024, round(used.ru_utime + used.ru_stime, 1))
 sys.exit(code)
 """
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 
 
 def measure(command: list[str], folder: Path, **environment: str) -> dict:
-    """Run a command: its seconds, its peak resident memory in MB, and what it printed."""
+    """Run a command: its seconds, CPU seconds and peak memory in MB, and what it printed."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-S", "-c", LAUNCHER, *command],
@@ -56,7 +57,9 @@ def measure(command: list[str], folder: Path, **environment: str) -> dict:
     seconds = time.perf_counter() - began
     if done.returncode:
         raise SystemExit(f"error: {' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return {"seconds": round(seconds, 1), "mb": int(done.stdout) // 1024, "text": done.stderr}
+    mb, cpu = done.stdout.split()
+    about = {"seconds": round(seconds, 1), "cpu": float(cpu), "mb": int(mb)}
+    return about | {"text": done.stderr}
 
 
 def add_mesh(folder: Path, shape_id: str) -> None:
