@@ -39,7 +39,7 @@ shell.prefix(f"set -euo pipefail; {OWN_PYTHON}export PYTHONPATH={shlex.quote(str
 
 try:
     CHECKED = validate(dict(config))
-    CONFIG = asdict(CHECKED)
+    CONFIG = asdict(CHECKED) | {"field": CHECKED.field.used()}
     RESULTS = f"results/{CONFIG['name']}"
     # Else Snakemake ends with a traceback, or a job's last words find no place in its log.
     for folder in (".", RESULTS):
@@ -84,10 +84,9 @@ HERE_GPU = shutil.which("nvidia-smi") is not None
 PER_JOB = CONFIG["fit"]["fields_per_job"]
 # Without the keys that the others make idle: a change of those re-runs nothing.
 SDF = CHECKED.sdf.used()
-FIELD = CHECKED.field.used()
 TEMPLATE = CHECKED.template.used()
 # What PNG files are read as; None: the grayscale ones that stand in for MNIST, and all others.
-CHANNELS = CONFIG["field"]["out_dim"] if CONFIG["dataset"]["kind"] == "images" else None
+CHANNELS = CHECKED.field.out_dim if CHECKED.dataset.kind == "images" else None
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 ROWS = [row[:2] for row in CHECKED.rows]

@@ -20,7 +20,7 @@ rule template:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         options=options(
-            field=FIELD,
+            field=CONFIG["field"],
             settings=TEMPLATE,
             seed=CONFIG["seed"],
             shapes={shape_id: signal_path(shape_id) for shape_id in TEMPLATE_IDS},
@@ -49,7 +49,7 @@ rule fit:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         options=lambda wildcards: options(
-            field=FIELD,
+            field=CONFIG["field"],
             settings=without(CONFIG["fit"], "fields_per_job"),
             seed=CONFIG["seed"],
             signal=signal_path(wildcards.shape_id),
@@ -79,7 +79,7 @@ rule fit_pack:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         options=lambda wildcards: options(
-            field=FIELD,
+            field=CONFIG["field"],
             settings=without(CONFIG["fit"], "fields_per_job"),
             seed=CONFIG["seed"],
             out_dir=f"{RESULTS}/fields",

@@ -20,7 +20,7 @@ rule fit_starts:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         options=lambda wildcards: options(
-            field=FIELD,
+            field=CONFIG["field"],
             settings=REGRESSION["fit"],
             seed=CONFIG["seed"],
             shapes={i: [signal_path(i), BY_ID[i].label] for i in REGRESSION_IDS},
