@@ -64,10 +64,11 @@ def make_figures(
         title, n = f"{row} {setting}", len(table)
         if classes:
             labels, by = table["label"].to_numpy(int), " by class token"
+            what = "the first sample of each class token, and its"
             first = [int(np.flatnonzero(labels == c)[0]) for c in np.unique(labels)]
         else:
             labels, by = np.arange(n) // sheets.SHEET_COLUMNS * sheets.SHEET_COLUMNS, ""
-            first = list(range(min(sheets.SHEET_COLUMNS, n)))
+            first, what = list(range(min(sheets.SHEET_COLUMNS, n))), "the first samples, and their"
         sheet = sheets.contact_sheet(images, labels, f"{title}: samples{by}")
         figures.save(sheet, out_dir, f"sheet-{row}@{setting}")
         places = [name for name in table if name.startswith("nearest_")]
@@ -77,8 +78,7 @@ def make_figures(
             [images[s] for s in first],
             nearest,
             [1 - 2 * distance[s] / 100 for s in first],
-            f"{title}: the first sample{' of each class token' if classes else 's'}, with the "
-            "nearest training images",
+            f"{title}: {what} nearest training images",
         )
         figures.save(figure, out_dir, f"classes-{row}@{setting}")
     ladder = [_samples(results / "samples" / row / "all") for row in LADDER_ROWS]
