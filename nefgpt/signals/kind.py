@@ -139,6 +139,11 @@ class Kind(Protocol):
         """
 
 
+def usable(compared: np.ndarray) -> np.ndarray:
+    """Which of n compared arrays [n, ...] hold a signal, bool [n]: those without NaN."""
+    return np.isfinite(compared).all(axis=tuple(range(1, compared.ndim)))
+
+
 def named(name: str) -> Kind:
     """The kind of this name, one of `KINDS`."""
     return importlib.import_module(f"nefgpt.signals.{name}")
