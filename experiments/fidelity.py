@@ -1,6 +1,6 @@
 """How well fields keep their shapes, over their specification and the way they are fitted.
 
-    python benchmarks/fidelity.py --real FOLDER --out fidelity.csv
+    python experiments/fidelity.py --real FOLDER --out fidelity.csv
 
 For each dataset (procedural airplanes; with --real a folder of meshes) and each variant a
 template is fitted to the most typical shape and all others from it, without a basis. A row is
@@ -48,11 +48,7 @@ from nefgpt.inputs import meshes
 from nefgpt.inputs.airplanes import write
 from nefgpt.inputs.listing import SUFFIXES, safe_id
 from nefgpt.inputs.splits import hash_unit
-from nefgpt.report import render
-from nefgpt.signals import (
-    sdf,
-    shapes,
-)
+from nefgpt.signals import render, sdf, shapes
 from nefgpt.signals.chamfer import both_nearest, chamfer_matrix, within
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.settings import Sampling
@@ -440,9 +436,9 @@ def picture(data: Data, names: list[str], ids: list[str], kept: Path, args) -> F
 
 
 def parse() -> argparse.Namespace:
-    """Command line of the benchmark."""
+    """Command line of the experiment."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/fidelity.py",
+        prog="python experiments/fidelity.py",
         description="Measure how well fields keep their shapes, over field specifications and "
         "fit settings, and print a Markdown table. Goes on where an earlier call stopped.",
         epilog=f"variants: {'; '.join(VARIANTS)}",
