@@ -25,6 +25,7 @@ _MEASURES = {
     "iou_near": ("IoU near the surface", 0.05),
     "chamfer": ("Chamfer ×10²", 0.95),
     "f_score": ("F-score at 1 %", 0.05),
+    "thin": ("thin parts found at 1 %", 0.05),
     "psnr": ("PSNR (dB)", 0.05),
     "ssim": ("SSIM", 0.05),
 }
