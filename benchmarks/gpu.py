@@ -319,7 +319,7 @@ def show(steps: dict[str, dict]) -> None:
 def main() -> None:
     """Measure all steps, or one of them in this process."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="write the JSON here")
+    parser.add_argument("--out", type=Path, default=Path("results/gpu.json"), help="a JSON")
     parser.add_argument("--minutes", type=float, default=8, help="for all together")
     parser.add_argument("--toy", action="store_true", help="sizes that take a CPU seconds")
     parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS))
