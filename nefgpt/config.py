@@ -78,6 +78,9 @@ class Config:
         if images != (self.field.in_dim == 2) or images != (self.signals == "images"):
             wanted = "in_dim: 2, target: brightness" if images else "in_dim: 3, target: sdf"
             raise ValueError(f"dataset.kind {self.dataset.kind} needs field: {{{wanted}}}")
+        if self.field.out_dim not in self.dataset.channels:
+            wanted = " or ".join(map(str, self.dataset.channels))
+            raise ValueError(f"dataset.kind {self.dataset.kind} needs field.out_dim {wanted}")
 
     @property
     def signals(self) -> str:

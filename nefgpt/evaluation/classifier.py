@@ -22,22 +22,24 @@ from nefgpt.base.seeds import stable_seed
 from nefgpt.base.training import Plan, fit
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.settings import ClassifierTraining
+from nefgpt.signals.kind import usable
 
 
 class Classifier(nn.Module):
     """Two convolutions and two linear layers; any image size of at least 2 x 2 pixels."""
 
-    def __init__(self, n_classes: int) -> None:
+    def __init__(self, n_classes: int, channels: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, 32, 3, padding=1)
+        self.first = nn.Conv2d(channels, 32, 3, padding=1)
         self.second = nn.Conv2d(32, 64, 3, padding=1)
         self.hidden = nn.Linear(64 * 16, 128)
         self.output = nn.Linear(128, n_classes)
         self.dropout = nn.Dropout(0.3)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, n_classes] of images [B, H, W] in [0, 1]."""
-        x = F.max_pool2d(F.relu(self.first(images[:, None])), 2)
+        """Logits [B, n_classes] of images [B, H, W(, channels)] in [0, 1]."""
+        x = images[:, None] if images.dim() == 3 else images.movedim(3, 1)
+        x = F.max_pool2d(F.relu(self.first(x)), 2)
         x = F.adaptive_max_pool2d(F.relu(self.second(x)), 4).flatten(1)
         return self.output(self.dropout(F.relu(self.hidden(self.dropout(x)))))
 
@@ -46,7 +48,7 @@ class Classifier(nn.Module):
 def train(
     images: np.ndarray, labels: np.ndarray, settings: ClassifierTraining, seed: int
 ) -> Classifier:
-    """Train on images float32 [n, H, W] and labels int [n].
+    """Train on images float32 [n, H, W(, channels)] and labels int [n].
 
     Parameters
     ----------
@@ -58,7 +60,7 @@ def train(
         when the loss turns non-finite (naming the iteration).
     """
     torch.manual_seed(stable_seed(seed, "classifier"))
-    model = Classifier(int(labels.max()) + 1).to(device())
+    model = Classifier(int(labels.max()) + 1, *images.shape[3:]).to(device())
     x = torch.from_numpy(images).to(device())
     y = torch.from_numpy(labels.astype(np.int64)).to(device())
     batch = min(settings.batch_size, len(x))
@@ -89,7 +91,7 @@ def train(
 @torch.inference_mode()
 def probabilities(model: Classifier, images: np.ndarray) -> np.ndarray:
     """Class probabilities, float64 [n, n_classes]; a NaN image is every class equally."""
-    valid = np.isfinite(images).all(axis=(1, 2))
+    valid = usable(images)
     n_classes = model.output.out_features
     result = np.full((len(images), n_classes), 1 / n_classes)
     if valid.any():
@@ -120,7 +122,7 @@ def load_classifier(path: Path) -> Classifier:
         with safe_open(path, framework="pt") as stream:
             about = json.loads(stream.metadata()["classifier"])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
-        model = Classifier(about["n_classes"])
+        model = Classifier(about["n_classes"], tensors["first.weight"].shape[1])
         model.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"cannot read classifier {path}: {error}; delete it") from error
@@ -132,7 +134,7 @@ def class_scores(clouds: np.ndarray, table, classifier: Path) -> tuple[dict, lis
 
     Parameters
     ----------
-    clouds : images [n, H, W].
+    clouds : images [n, H, W(, channels)].
     table : frame with a `label` for each.
 
     Returns
@@ -160,7 +162,7 @@ def class_scores(clouds: np.ndarray, table, classifier: Path) -> tuple[dict, lis
 
 
 def read_labelled(clouds: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images [n, H, W] of a .npy and their labels int [n] from the .csv beside it."""
+    """Images [n, H, W(, channels)] of a .npy and their labels int [n] from the .csv beside it."""
     table = read_table(clouds.with_suffix(".csv"), ["label"])
     if (table["label"] == "").any():
         raise InputError(f"{clouds.with_suffix('.csv')}: images without a label")

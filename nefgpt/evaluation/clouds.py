@@ -10,19 +10,25 @@ from tqdm import tqdm
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_json, read_table, write_text
 from nefgpt.generators.ladder import choose_train
-from nefgpt.signals.file import load_signal
+from nefgpt.signals.file import check_one_size, load_signal
 from nefgpt.signals.kind import KINDS, Kind, named
 
 COLUMNS = ("sample", "shape_id", "label", "valid")
 
 
 def read_clouds(path: Path) -> np.ndarray:
-    """Clouds float32 [n, P, 3]; raise InputError naming the file when it cannot be read."""
+    """What is compared, float32 [n, ...], each an array of one number or more.
+
+    Raises
+    ------
+    InputError
+        naming the file when it cannot be read.
+    """
     try:
         clouds = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"cannot read clouds {path}: {error}; delete it and run again") from error
-    if clouds.ndim != 3 or not len(clouds):
+    if clouds.ndim < 2 or not clouds.size:
         raise InputError(f"{path} holds no clouds (shape {clouds.shape}); delete it and run again")
     return clouds
 
@@ -47,10 +53,7 @@ def gather(rows: list, signal_dir: Path, kind: Kind) -> tuple[pd.DataFrame, np.n
             arrays.append(kind.real(signal))
     if not kept:
         raise InputError("every shape of this split was rejected; see rejected.tsv")
-    sizes = {array.shape: row[1] for array, row in zip(arrays, kept, strict=True)}
-    if len(sizes) > 1:
-        found = ", ".join(f"{name} {size}" for size, name in sizes.items())
-        raise InputError(f"all inputs must have one size, but: {found}")
+    check_one_size({array.shape: row[1] for array, row in zip(arrays, kept, strict=True)})
     return pd.DataFrame(kept, columns=COLUMNS), np.stack(arrays)
 
 

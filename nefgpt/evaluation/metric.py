@@ -11,7 +11,7 @@ import numpy as np
 
 from nefgpt.evaluation import classes, novelty, sets, surfaces
 from nefgpt.evaluation.columns import Column
-from nefgpt.signals.kind import Kind
+from nefgpt.signals.kind import Kind, usable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ class Samples(NamedTuple):
     @property
     def valid(self) -> np.ndarray:
         """Which samples hold a signal, bool [n]."""
-        return np.isfinite(self.compared).all(axis=tuple(range(1, self.compared.ndim)))
+        return usable(self.compared)
 
 
 class Known(NamedTuple):

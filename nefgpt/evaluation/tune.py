@@ -40,7 +40,7 @@ def tune(
     Parameters
     ----------
     given : the run's fields, codebook and GPT.
-    reference : clouds [n, P, 3] or images [n, H, W] of the val split.
+    reference : what is compared of the val split, float32 [n, ...].
     classifier : of images with labels.
     """
     source, module = given.fields, generator("gpt")

@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     Attributes
     ----------
     points : float32 [S, N, in_dim] in field coordinates, of S signals.
-    target : float32 [S, N].
+    target : float32 [S, N] or [S, N, out_dim].
     rows : int64 [F], the signal of each field.
     chosen : int64 [n], numbers of the points to use.
     """

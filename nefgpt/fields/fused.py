@@ -42,14 +42,14 @@ _PROGRESS = np.dtype(  # of one field's fit
 
 
 _ABOUT = I1, I1, (int, int, float, int, int), (int, int, int, int)  # see `_about`
-_WORK = F3, F2, F3, F3, F3, F3, F2  # see `_workspace`
-_each = Compiled(__name__, "each", F2, F1, F2, F3, F2, I1, I1, _ABOUT, F1, F2, _WORK, (F1, F1))
+_WORK = F3, F2, F3, F3, F3, F3, F2, F1, F1  # see `_workspace`
+_each = Compiled(__name__, "each", F2, F1, F2, F3, F3, I1, I1, _ABOUT, F1, F2, _WORK, (F1, F1))
 _STATE = F3, Array(_PROGRESS, 1), F2
 _FIXED, _RULE = (F1, F2, F1), (float, float, int, float)
 _advance = Compiled(
-    __name__, "advance", I1, F3, F2, I2, D1, _FIXED, _ABOUT, _RULE, _STATE, _WORK, (F1, F1, F1)
+    __name__, "advance", I1, F3, F3, I2, D1, _FIXED, _ABOUT, _RULE, _STATE, _WORK, (F1, F1, F1)
 )
-_values = Compiled(__name__, "values", F1, F2, _ABOUT, F1, _WORK, I1)
+_values = Compiled(__name__, "values", F1, F2, _ABOUT, F2, _WORK, I1)
 
 
 def _aligned(shapes: list[tuple[int, ...]]) -> tuple:
@@ -70,13 +70,14 @@ def _workspace(about: tuple, in_dim: int, learns: bool) -> tuple:
 
     Returns
     -------
-    panels, totals, biases, values, slopes, what arrives from behind, points.
+    panels, totals, biases, values, slopes, what arrives from behind, points, outputs, targets.
     """
     layers, most = len(about[1]) - 1, int(about[1].max())
     back = layers if learns else 1
     matrices = (2, layers, most * most), (back, most * most), (2, layers, most)
-    rows = (layers, most, BLOCK), (back, most, BLOCK), (back, most, BLOCK), (in_dim + 2, BLOCK)
-    return _aligned([*matrices, *rows])
+    rows = (layers, most, BLOCK), (back, most, BLOCK), (back, most, BLOCK)
+    outputs = (about[0][-1] * BLOCK,)
+    return _aligned([*matrices, *rows, (in_dim, BLOCK), outputs, outputs])
 
 
 def at_once(spec: FieldSpec, settings: Optimiser) -> int:
@@ -86,7 +87,7 @@ def at_once(spec: FieldSpec, settings: Optimiser) -> int:
 
 def _about(spec: FieldSpec, loss: str = "l1") -> tuple:
     """A specification as the compiled functions take it."""
-    widths = np.array([spec.n_inputs, *spec.hidden, 1])
+    widths = np.array([spec.n_inputs, *spec.hidden, spec.out_dim])
     padded = -(-widths // ROWS) * ROWS
     mirror = -1 if spec.mirror is None else spec.mirror
     encoding = (spec.octaves, spec.include_input, spec.frequency, mirror, spec.in_dim)
@@ -114,6 +115,7 @@ def gradients(
     """
     (anchor, basis), (points, target, rows, chosen) = space, batch
     losses, gradient = np.empty(len(free), np.float32), np.empty_like(free)
+    target = target.reshape(*points.shape[:2], spec.out_dim)
     basis = np.zeros((0, len(anchor)), np.float32) if basis is None else basis
     about = _about(spec, loss)
 
@@ -133,7 +135,7 @@ class Fit:
     Parameters
     ----------
     points : float32 [F, N, in_dim] in field coordinates.
-    target : float32 [F, N].
+    target : float32 [F, N] or [F, N, out_dim].
     start : float32 [F, W] weights, or [F, k] coefficients in the basis.
     space : the pull draws weights to its anchor, coefficients to zero.
     """
@@ -148,7 +150,8 @@ class Fit:
         settings: Optimiser,
     ) -> None:
         (anchor, basis), (n, free) = space, start.shape
-        self.signals = np.ascontiguousarray(points), np.ascontiguousarray(target)
+        target = np.ascontiguousarray(target).reshape(*points.shape[:2], spec.out_dim)
+        self.signals = np.ascontiguousarray(points), target
         origin = anchor if basis is None else np.zeros(free, np.float32)
         basis = np.zeros((0, len(anchor)), np.float32) if basis is None else basis
         self.fixed, self.about = (anchor, basis, origin), _about(spec, settings.loss)
@@ -190,12 +193,15 @@ class Fit:
 
 
 def values(spec: FieldSpec, weights: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values float32 [N] of one field [W] at points float32 [N, in_dim] in field coordinates."""
-    result, about = np.empty(len(points), np.float32), _about(spec)
+    """Values of one field [W] at points float32 [N, in_dim] in field coordinates.
+
+    float32 [N] of one output, else [N, out_dim].
+    """
+    result, about = np.empty((len(points), spec.out_dim), np.float32), _about(spec)
 
     def some(part: slice) -> None:
         work = _workspace(about, points.shape[1], False)
         _values(weights, points[part], about, result[part], work, np.arange(BLOCK))
 
     in_threads(some, len(points))
-    return result
+    return result.reshape(-1, *spec.signal_shape)

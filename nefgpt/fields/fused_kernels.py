@@ -81,15 +81,16 @@ def _activate_only(values, n, m, activation):
 
 
 @numba.njit(**MATH)
-def _output(weights, bias, inputs, values, n_in, m, output):
-    """values[:m] = the output unit's value."""
-    for p in range(0, m, STEP):
-        weighted(weights, 0, n_in, inputs, p, bias, values)
+def _output(weights, bias, inputs, values, n_out, n_in, m, output):
+    """values[: n_out * m] = the output units' values, m of one after m of another."""
+    for o in range(n_out):
+        for p in range(0, m, STEP):
+            weighted(weights, o * n_in, n_in, inputs, p, bias[o:], values[o * m :])
     if output == 0:
-        for p in range(0, m, LANES):
+        for p in range(0, n_out * m, LANES):
             tanh(values, p)
     elif output == 1:
-        for p in range(0, m, LANES):
+        for p in range(0, n_out * m, LANES):
             sigmoid(values, p)
 
 
@@ -97,7 +98,7 @@ def _output(weights, bias, inputs, values, n_in, m, output):
 def _unpack(flat, about, panels, biases):
     """Lay out flat [W] as `affine` and `backward` read it: panels of ROWS rows, column by column.
 
-    panels[0] has the weights, panels[1] their transposes; the output's weights are one row.
+    panels[0] has the weights, panels[1] their transposes; the outputs' weights are rows.
     """
     widths, _, _, codes = about
     at, last, output_bias = 0, len(widths) - 2, codes[3]
@@ -112,10 +113,11 @@ def _unpack(flat, about, panels, biases):
         for j in range(n_out):
             biases[layer, j] = flat[at]
             at += 1
-    for i in range(widths[last]):
+    for i in range(widths[last + 1] * widths[last]):
         panels[0, last, i] = flat[at]
         at += 1
-    biases[last, 0] = flat[at] if output_bias else _F(0)
+    for o in range(widths[last + 1]):
+        biases[last, o] = flat[at + o] if output_bias else _F(0)
 
 
 @numba.njit(**MATH)
@@ -156,13 +158,35 @@ def _place(points, chosen, start, m, coordinates):
 
 
 @numba.njit(**MATH)
+def _back(out, weights, inputs, slopes, n_in, whole, first, top, total):
+    """From one output back: add to its weights' gradient `total`, and to `top` if not the `first`.
+
+    Returns what its bias's gradient grows by.
+    """
+    for i in range(n_in):
+        w, summed = weights[i], _F(0)
+        if first:
+            for p in range(whole):
+                summed += out[p] * inputs[i, p]
+                top[i, p] = out[p] * w * slopes[i, p]
+        else:
+            for p in range(whole):
+                summed += out[p] * inputs[i, p]
+                top[i, p] += out[p] * w * slopes[i, p]
+        total[i] += summed
+    summed = _F(0)
+    for p in range(whole):
+        summed += out[p]
+    return summed
+
+
+@numba.njit(**MATH)
 def _gradient(flat, points, target, chosen, about, work, gradient):
     """Mean loss of one field at the chosen points; `gradient` [W] gets its gradient."""
     widths, padded, encoding, codes = about
     activation, output, loss_kind, _ = codes
-    panels, totals, (biases, bias_totals), values, slopes, back, scratch = work
-    last, n = len(widths) - 2, len(chosen)
-    coordinates, out, wanted = scratch[:-2], scratch[-2], scratch[-1]
+    panels, totals, (biases, bias_totals), values, slopes, back, coordinates, out, wanted = work
+    last, n, n_out = len(widths) - 2, len(chosen), widths[-1]
     totals[:] = 0
     bias_totals[:] = 0
     _unpack(flat, about, panels, biases)
@@ -170,16 +194,20 @@ def _gradient(flat, points, target, chosen, about, work, gradient):
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
         whole = _place(points, chosen, start, m, coordinates)
-        for p in range(m):
-            wanted[p] = target[chosen[start + p]]
         _encode(coordinates, values[0], whole, encoding)
         for i in range(last):
             sizes = padded[i + 1], widths[i], whole
             _layer(panels[0, i], biases[i], values[i], values[i + 1], *sizes)
             _activate(values[i + 1], slopes[i], padded[i + 1], whole, activation)
-        _output(panels[0, last], biases[last], values[last], out, widths[last], whole, output)
-        block = _F(0)
-        for p in range(m):
+        sizes = n_out, widths[last], whole
+        _output(panels[0, last], biases[last], values[last], out, *sizes, output)
+        for o in range(n_out):
+            for p in range(m):
+                wanted[o * whole + p] = target[chosen[start + p], o]
+            for p in range(m, whole):  # there is no point, and so no error
+                wanted[o * whole + p] = out[o * whole + p]
+        block, rows = _F(0), (n_out - 1) * whole + m
+        for p in range(rows):
             y = out[p]
             error = y - wanted[p]
             if output == 0:
@@ -191,23 +219,18 @@ def _gradient(flat, points, target, chosen, about, work, gradient):
             if loss_kind == 0:
                 block += abs(error)
                 sign = _F(1) if error > 0 else (_F(-1) if error < 0 else _F(0))
-                out[p] = sign * slope / _F(n)
+                out[p] = sign * slope / _F(n * n_out)
             else:
                 block += error * error
-                out[p] = _F(2) * error * slope / _F(n)
+                out[p] = _F(2) * error * slope / _F(n * n_out)
         loss += block
-        out[m:whole] = 0
-        top = back[last]
-        for i in range(widths[last]):
-            w, summed = panels[0, last, i], _F(0)
-            for p in range(whole):
-                summed += out[p] * values[last, i, p]
-                top[i, p] = out[p] * w * slopes[last - 1, i, p]
-            totals[last, i] += summed
-        summed = _F(0)
-        for p in range(whole):
-            summed += out[p]
-        bias_totals[last, 0] += summed
+        out[rows : n_out * whole] = 0
+        for o in range(n_out):
+            own, total = out[o * whole :], totals[last, o * padded[last] :]
+            front = panels[0, last, o * widths[last] :], values[last], slopes[last - 1]
+            bias_totals[last, o] += _back(
+                own, *front, widths[last], whole, o == 0, back[last], total
+            )
         for i in range(last - 1, -1, -1):
             arriving = back[i + 1]
             for j in range(0, padded[i + 1], LEFT):
@@ -225,7 +248,7 @@ def _gradient(flat, points, target, chosen, about, work, gradient):
                         matrix = panels[1, i], j * n_in, n_in
                         backward(*matrix, arriving, p, slopes[i - 1], back[i], j)
     _pack(totals, bias_totals, about, gradient)
-    return loss / n
+    return loss / (n * n_out)
 
 
 @numba.njit(**MATH)
@@ -338,9 +361,8 @@ def values(flat, points, about, result, work, order):
     """Values of one field; see `nefgpt.fields.fused.values`. `order` is 0 to BLOCK - 1."""
     widths, padded, encoding, codes = about
     activation, output, _, _ = codes
-    last, n, mode = len(widths) - 2, len(points), flush_subnormals()
-    panels, _, (biases, _), rows, _, _, scratch = work
-    coordinates, out = scratch[:-2], scratch[-2]
+    last, n, n_out, mode = len(widths) - 2, len(points), widths[-1], flush_subnormals()
+    panels, _, (biases, _), rows, _, _, coordinates, out, _ = work
     _unpack(flat, about, panels, biases)
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
@@ -350,6 +372,9 @@ def values(flat, points, about, result, work, order):
             sizes = padded[i + 1], widths[i], whole
             _layer(panels[0, i], biases[i], rows[i], rows[i + 1], *sizes)
             _activate_only(rows[i + 1], padded[i + 1], whole, activation)
-        _output(panels[0, last], biases[last], rows[last], out, widths[last], whole, output)
-        _copy(out[:m], result, start)
+        sizes = n_out, widths[last], whole
+        _output(panels[0, last], biases[last], rows[last], out, *sizes, output)
+        for p in range(m):
+            for o in range(n_out):
+                result[start + p, o] = out[o * whole + p]
     restore_mode(mode)

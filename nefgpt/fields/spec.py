@@ -24,6 +24,7 @@ class FieldSpec:
     Parameters
     ----------
     in_dim : coordinates per point (3 for shapes).
+    out_dim : values per point: 1, or the 3 channels of a colour image.
     octaves : number of sine/cosine pairs per coordinate.
     include_input : keep the raw coordinates among the inputs.
     frequency : angular frequency of the first octave; octave k uses frequency * 2**k.
@@ -34,12 +35,14 @@ class FieldSpec:
     output_bias : whether the output layer has a bias.
     output_activation : "tanh", "sigmoid" or "none".
     target : "sdf" regresses tanh((sdf - offset) / sdf_scale), "occupancy" the sign of
-        sdf - offset; both are negative inside. "brightness" regresses an image's values.
+        sdf - offset; both are negative inside. "brightness" regresses an image's values, of each
+        channel where there are several.
     sdf_scale : distance, in field units, at which the truncated target saturates.
     offset : distance in field units by which the fitted shape is thickened.
     """
 
     in_dim: Literal[2, 3] = 3
+    out_dim: Annotated[int, Ge(1), Le(16)] = 1
     octaves: Annotated[int, Ge(0), Le(10)] = 2
     include_input: bool = True
     frequency: Annotated[float, Gt(0)] = 2 * math.pi
@@ -57,6 +60,8 @@ class FieldSpec:
             raise ValueError(
                 f"mirror = {self.mirror}: there are {self.in_dim} coordinates, 0 is the first"
             )
+        if self.out_dim != 1 and self.target != "brightness":
+            raise ValueError(f"out_dim = {self.out_dim}: target {self.target} is one number")
 
     @property
     def n_inputs(self) -> int:
@@ -66,7 +71,7 @@ class FieldSpec:
     @property
     def layers(self) -> list[tuple[str, tuple[int, ...]]]:
         """Name and shape of each tensor, in flattening order."""
-        widths = [self.n_inputs, *self.hidden, 1]
+        widths = [self.n_inputs, *self.hidden, self.out_dim]
         named: list[tuple[str, tuple[int, ...]]] = []
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
             named.append((f"layers.{i}.weight", (fan_out, fan_in)))
@@ -89,9 +94,21 @@ class FieldSpec:
             start = stop
         return result
 
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        """Shape of the values at one point: () where there is one output."""
+        return () if self.out_dim == 1 else (self.out_dim,)
+
+    def used(self) -> dict:
+        """All keys, but `out_dim` where it is 1, as in the files of older releases."""
+        values = dataclasses.asdict(self)
+        if self.out_dim == 1:
+            del values["out_dim"]
+        return values
+
     def to_json(self) -> str:
         """Serialise with sorted keys, so that equal specifications have equal text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return json.dumps(self.used(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "FieldSpec":

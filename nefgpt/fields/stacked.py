@@ -52,7 +52,10 @@ def encode(spec: FieldSpec, points: Tensor) -> Tensor:
 
 
 def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
-    """Values [F, N] of fields `weights` [F, W] at points [N, in_dim] or [F, N, in_dim]."""
+    """Values of fields `weights` [F, W] at points [N, in_dim] or [F, N, in_dim].
+
+    [F, N] of one output, else [F, N, out_dim].
+    """
     hidden = encode(spec, points)
     if hidden.dim() == 2:
         hidden = hidden.expand(weights.shape[0], -1, -1)
@@ -71,7 +74,8 @@ def evaluate(spec: FieldSpec, weights: Tensor, points: Tensor) -> Tensor:
             hidden = torch.baddbmm(bias.unsqueeze(1), hidden, matrix)
         if i < len(spec.hidden):
             hidden = activation(hidden)
-    return _OUTPUTS[spec.output_activation](hidden.squeeze(-1))
+    hidden = hidden.squeeze(-1) if spec.out_dim == 1 else hidden
+    return _OUTPUTS[spec.output_activation](hidden)
 
 
 @contextlib.contextmanager
@@ -94,7 +98,7 @@ def batched(
     seen = rows[:, None], chosen
     with _tf32(points.is_cuda):
         error = evaluate(spec, weights, points[seen]) - target[seen]
-        losses = (error.abs() if loss == "l1" else error.square()).mean(dim=1)
+        losses = (error.abs() if loss == "l1" else error.square()).flatten(1).mean(dim=1)
         (gradient,) = torch.autograd.grad(losses.sum(), weights)
     return losses.detach(), gradient if basis is None else gradient @ basis.T
 

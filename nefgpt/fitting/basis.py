@@ -28,7 +28,7 @@ def learn_basis(
     Parameters
     ----------
     points : float32 [F, N, in_dim] in field coordinates.
-    values : float32 [F, N].
+    values : float32 [F, N] or [F, N, out_dim].
 
     Returns
     -------
@@ -41,7 +41,7 @@ def learn_basis(
         when the loss turns non-finite, naming the step.
     """
     where = device()
-    n_fields, n_points = values.shape
+    n_fields, n_points = values.shape[:2]
     k = min(settings.n_components, n_fields - 1)
     if k < 1:
         raise InputError("template.n_components: a basis needs at least two train shapes")

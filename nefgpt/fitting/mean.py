@@ -10,6 +10,6 @@ from nefgpt.fitting.settings import Template
 def prepare(spec: FieldSpec, signals: list[dict], settings: Template, seed: int) -> Shared:
     """See `nefgpt.fitting.kind.Fitter`; the field sees the points of all signals."""
     points, values = training_points(spec, signals)
-    flat = points.reshape(-1, spec.in_dim), values.ravel()
+    flat = points.reshape(-1, spec.in_dim), values.reshape(-1, *spec.signal_shape)
     weights, record = fit_one(spec, *flat, settings, seed)
     return Shared(weights, None, record)

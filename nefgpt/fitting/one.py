@@ -27,7 +27,7 @@ def fit_one(
     Parameters
     ----------
     points : float32 [N, in_dim] in field coordinates.
-    values : float32 [N].
+    values : float32 [N] or [N, out_dim].
 
     Raises
     ------

@@ -65,7 +65,8 @@ def fit_fields(
     Parameters
     ----------
     points : float32 [F, N, in_dim] in field coordinates.
-    values : float32 [F, N], the signal there (for shapes the distance, negative inside).
+    values : float32 [F, N] or [F, N, out_dim], the signal there (for shapes the distance,
+        negative inside).
     start : float32 [F, W] initial weights, or [F, k] initial coefficients.
     space : the template and its basis. `settings.pull` draws weights towards the template,
         coefficients towards zero.
@@ -90,10 +91,15 @@ def fit_fields(
 
 
 def training_points(spec: FieldSpec, signals: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """Points [F, N, in_dim] and values [F, N] that fits may see."""
+    """Points [F, N, in_dim] and values [F, N] or [F, N, out_dim] that fits may see."""
     counts = {len(signal["values"]) for signal in signals}
     if len(counts) != 1:
         raise InputError(f"signals of one job differ in size ({sorted(counts)}); rerun them")
+    if any(signal["values"].shape[1:] != spec.signal_shape for signal in signals):
+        raise InputError(
+            f"the signals have another number of values a point than field.out_dim = "
+            f"{spec.out_dim}; rerun them"
+        )
     keep = kind_of(spec).training_rows(counts.pop())
     points = np.stack([signal["points"][keep] for signal in signals])
     values = np.stack([signal["values"][keep] for signal in signals])

@@ -12,7 +12,7 @@ _WORTH = 1e11
 
 def flops_per_point(spec: FieldSpec) -> int:
     """Multiplications and additions of a step's matrix products, for one point of one field."""
-    widths = [spec.n_inputs, *spec.hidden, 1]
+    widths = [spec.n_inputs, *spec.hidden, spec.out_dim]
     products = [a * b for a, b in itertools.pairwise(widths)]
     # Forward, the weights' gradient, and the inputs' gradient but for the first layer.
     return 2 * (3 * sum(products) - products[0])

@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,10 +10,27 @@ from nefgpt.base.errors import InputError
 from nefgpt.inputs.idx import read_idx
 from nefgpt.inputs.listing import DIGITS, IMAGE_SUFFIX
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def _pixels(image: "Image.Image", channels: int | None) -> np.ndarray:
+    """Pixels of one PNG; see `read_image`."""
+    if channels is None:
+        return np.asarray(image.convert("L"), np.float32) / 255
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8
+        grey = np.asarray(image, np.float32) / 65535
+        return grey if channels == 1 else np.repeat(grey[..., None], channels, axis=2)
+    from PIL import Image
+
+    whole = image.convert("RGBA")
+    whole = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
+    return np.asarray(whole.convert("L" if channels == 1 else "RGB"), np.float32) / 255
+
 
 @functools.lru_cache(maxsize=4)
-def _source(name: str) -> np.ndarray:
-    """Images float32 [n, H, W] in [0, 1] of a file or of scikit-learn's digits."""
+def _source(name: str, channels: int | None) -> np.ndarray:
+    """Images float32 [n, H, W(, 3)] in [0, 1] of a file or of scikit-learn's digits."""
     if name == DIGITS:
         from sklearn.datasets import load_digits
 
@@ -22,7 +40,7 @@ def _source(name: str) -> np.ndarray:
 
         try:
             with Image.open(name) as image:
-                return np.asarray(image.convert("L"), np.float32)[None] / 255
+                return _pixels(image, channels)[None]
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"cannot read image {name}: {error}") from error
     images = read_idx(name)
@@ -31,10 +49,23 @@ def _source(name: str) -> np.ndarray:
     return images.astype(np.float32) / 255
 
 
-def read_image(source: str) -> np.ndarray:
-    """One image float32 [H, W] in [0, 1]; `source` is a PNG file, or FILE#NUMBER."""
+def read_image(source: str, channels: int | None = None) -> np.ndarray:
+    """One image float32 [H, W], or [H, W, 3] of three channels, in [0, 1].
+
+    Parameters
+    ----------
+    source : a PNG file, or FILE#NUMBER.
+    channels : of a PNG file: 1 for grayscale, 3 for red, green and blue. What is transparent is
+        laid on white, and 16 bits are scaled. None for the grayscale files of 8 bits that stand
+        in for MNIST.
+
+    Raises
+    ------
+    InputError
+        naming the file, when it cannot be read.
+    """
     name, _, number = source.rpartition("#")
-    images = _source(name if name else source)
+    images = _source(name if name else source, channels)
     index = int(number) if name else 0
     if index >= len(images):
         raise InputError(f"{source}: the file has {len(images)} images")

@@ -119,9 +119,14 @@ def _idx(root: Path) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
     return paths, labels, published
 
 
-def _png_classes(root: Path) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
-    """PNG files whose first folder under `root` names their class, classes in sorted order."""
+def _pngs(root: Path, classes: bool) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+    """PNG files whose first folder under `root` names their class, classes in sorted order.
+
+    Without `classes` there may be no subfolders, and then no labels.
+    """
     paths = _folder(root, {IMAGE_SUFFIX})
+    if not classes and all(path.parent == root for path in paths.values()):
+        return {name: str(path) for name, path in paths.items()}, {}, {}
     folders = {name: path.relative_to(root).parts[0] for name, path in paths.items()}
     for path in paths.values():
         if path.parent == root:
@@ -138,7 +143,9 @@ def _images(dataset: Dataset) -> tuple[dict[str, str], dict[str, int], dict[str,
     root = Path(dataset.root)
     if not root.is_dir():
         raise InputError(f"dataset.root = {root}: there is no such folder")
-    return _idx(root) if any(root.glob("*-ubyte*")) else _png_classes(root)
+    if dataset.kind == "images":
+        return _pngs(root, classes=False)
+    return _idx(root) if any(root.glob("*-ubyte*")) else _pngs(root, classes=True)
 
 
 def list_shapes(dataset: Dataset, results: Path, seed: int) -> list[Shape]:

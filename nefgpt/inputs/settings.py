@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 
 from nefgpt.base.settings import Share, settings
 
-IMAGE_KINDS = ("digits", "mnist")
+IMAGE_KINDS = ("digits", "mnist", "images")
 
 
 @settings
@@ -37,7 +37,7 @@ class SplitFiles:
 class Dataset:
     """Where the meshes or images come from."""
 
-    kind: Literal["procedural", "shapenet", "folder", "digits", "mnist"] = "procedural"
+    kind: Literal["procedural", "shapenet", "folder", "digits", "mnist", "images"] = "procedural"
     root: str | None = None
     synset: str | None = None
     n_shapes: Annotated[int, Ge(1), Le(10**6)] | None = None
@@ -49,10 +49,15 @@ class Dataset:
         if self.kind == "procedural" and self.n_shapes is None:
             raise ValueError("kind procedural needs n_shapes")
         if self.kind not in ("procedural", "digits") and self.root is None:
-            what = "images" if self.kind == "mnist" else "meshes"
+            what = "images" if self.images else "meshes"
             raise ValueError(f"kind {self.kind} needs root, the folder of the {what}")
 
     @property
     def images(self) -> bool:
         """Whether the inputs are images; else they are meshes."""
         return self.kind in IMAGE_KINDS
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Values per point that its inputs can be read as."""
+        return (1, 3) if self.kind == "images" else (1,)

@@ -19,17 +19,6 @@ from nefgpt.generators.kind import BOUNDS, TRAINED
 from nefgpt.signals.kind import KINDS, Entry, Kind, Shown, named
 from nefgpt.signals.table import read_shapes
 
-# Column of weights.parquet to its title and the quantile where bad fits are.
-_MEASURES = {
-    "iou": ("IoU", 0.05),
-    "iou_near": ("IoU near the surface", 0.05),
-    "chamfer": ("Chamfer ×10²", 0.95),
-    "f_score": ("F-score at 1 %", 0.05),
-    "thin": ("thin parts found at 1 %", 0.05),
-    "psnr": ("PSNR (dB)", 0.05),
-    "ssim": ("SSIM", 0.05),
-}
-
 
 class Sample(NamedTuple):
     """One sample of a row of the ladder.
@@ -191,7 +180,7 @@ def fit_quality(run: Run) -> list[dict]:
     for split in ("train", "val"):
         rows = fields.of_split(split)
         row: dict = {"fields": len(rows)}
-        for name, (title, worst) in _MEASURES.items():
+        for name, (title, worst) in run.kind.QUALITY.items():
             if name in fields.measures:
                 values = fields.measures[name][rows].astype(float)
                 values = values[~np.isnan(values)]

@@ -8,6 +8,21 @@ import numpy as np
 from nefgpt.base.errors import InputError
 
 
+def check_one_size(sizes: dict[tuple[int, ...], str]) -> None:
+    """Refuse signals of different sizes; `sizes` maps each size to a signal that has it.
+
+    Raises
+    ------
+    InputError
+        naming a signal of each size.
+    """
+    if len(sizes) > 1:
+        found = ", ".join(f"{name} {size}" for size, name in list(sizes.items())[:4])
+        raise InputError(
+            f"all inputs must have one size, but: {found}; scale them, or take others away"
+        )
+
+
 def load_signal(
     path: Path, only: tuple[str, ...] | None = None, if_there: tuple[str, ...] = ()
 ) -> dict:

@@ -1,4 +1,4 @@
-"""Images as signals: grayscale brightness over [-1, 1]^2. A kind of signal.
+"""Images as signals: brightness over [-1, 1]^2, of one channel or three. A kind of signal.
 
 x runs to the right and y downwards; points are pixel centres, so that a field can be rendered at
 any size.
@@ -19,12 +19,12 @@ from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.inputs.images import read_image
 from nefgpt.signals.file import load_signal
-from nefgpt.signals.kind import Decoded, Shown
+from nefgpt.signals.kind import Decoded, Measure, Shown, usable
 from nefgpt.signals.settings import Extract
 from nefgpt.signals.similarity import psnr, ssim_matrix
 
-QUALITY = ("psnr", "ssim")
-KEPT = QUALITY
+QUALITY = {"psnr": Measure("PSNR (dB)", 0.05), "ssim": Measure("SSIM", 0.05)}
+KEPT = tuple(QUALITY)
 COMPARED = None  # the size of the images
 DISTANCE = "(1 − SSIM)/2"
 SIDE = 98  # twelve times the 8 pixels of a digit, and its frame
@@ -37,7 +37,9 @@ def pixel_centres(height: int, width: int) -> np.ndarray:
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
 
 
-def prepare(sources: dict[str, str], out_dir: Path, manifest: Path) -> None:
+def prepare(
+    sources: dict[str, str], out_dir: Path, manifest: Path, channels: int | None = None
+) -> None:
     """Write `<shape_id>.npz` of every image, and the files' hashes.
 
     An image that cannot be read is rejected with its reason.
@@ -45,6 +47,7 @@ def prepare(sources: dict[str, str], out_dir: Path, manifest: Path) -> None:
     Parameters
     ----------
     sources : shape id to PNG file, or FILE#NUMBER.
+    channels : see `nefgpt.inputs.images.read_image`.
     """
     hashes = {}
     for shape_id, source in tqdm(sources.items(), desc="images", unit="image", mininterval=1):
@@ -52,9 +55,10 @@ def prepare(sources: dict[str, str], out_dir: Path, manifest: Path) -> None:
         arrays |= {"points": np.zeros((0, 2), np.float32), "values": np.zeros(0, np.float32)}
         arrays["size"] = np.zeros(2, np.int64)
         try:
-            image = read_image(source)
+            image = read_image(source, channels)
             arrays["sha256"] = hashlib.sha256(image.tobytes()).hexdigest()
-            arrays |= {"points": pixel_centres(*image.shape), "values": image.ravel()}
+            arrays["points"] = pixel_centres(*image.shape[:2])
+            arrays["values"] = image.reshape(-1, *image.shape[2:])
             arrays["size"] = np.array(image.shape)
         except InputError as error:
             arrays["rejected"] = str(error)
@@ -66,10 +70,10 @@ def prepare(sources: dict[str, str], out_dir: Path, manifest: Path) -> None:
 
 
 def render(spec: FieldSpec, weights: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Images float32 [F, height, width] in [0, 1] of fields [F, W]."""
+    """Images float32 [F, height, width(, 3)] in [0, 1] of fields [F, W]."""
     points = pixel_centres(height, width)
     values = np.stack([fused.values(spec, field, points) for field in weights])
-    return values.clip(0, 1).reshape(-1, height, width)
+    return values.clip(0, 1).reshape(-1, height, width, *spec.signal_shape)
 
 
 def training_rows(n: int) -> np.ndarray:
@@ -79,14 +83,13 @@ def training_rows(n: int) -> np.ndarray:
 
 def quality(spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int) -> dict:
     """How well one field [W] keeps its image, at the image's own size: `psnr` (dB) and `ssim`."""
-    height, width = signal["size"].tolist()
-    found = render(spec, weights[None], height, width)
-    truth = signal["values"].reshape(1, height, width)
+    truth = real(signal)[None]
+    found = render(spec, weights[None], *truth.shape[1:3])
     return {"psnr": psnr(found, truth), "ssim": float(ssim_matrix(found, truth)[0, 0])}
 
 
 def real(signal: dict) -> np.ndarray:
-    """What the metrics compare of a real image: its pixels, float32 [H, W]."""
+    """What the metrics compare of a real image: its pixels, float32 [H, W(, 3)]."""
     return signal["values"].reshape(signal["size"].tolist())
 
 
@@ -94,7 +97,7 @@ def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     """All pairs of (1 - SSIM)/2; an image of NaN is infinitely far from everything."""
     itself, b = b is None, a if b is None else b
     result = np.full((len(a), len(b)), np.inf)
-    rows, columns = (np.flatnonzero(np.isfinite(x).all(axis=(1, 2))) for x in (a, b))
+    rows, columns = (np.flatnonzero(usable(x)) for x in (a, b))
     for start in tqdm(range(0, len(rows), 256), desc="SSIM", unit="tile", mininterval=1):
         some = rows[start : start + 256]
         result[np.ix_(some, columns)] = (1 - ssim_matrix(a[some], b[columns])) / 2
@@ -124,10 +127,10 @@ def decode(
     size: tuple[int, ...],
     source: Path | None = None,
 ) -> Decoded:
-    """Render one field [W] at `size` = (height, width)."""
+    """Render one field [W] at `size` = (height, width(, 3))."""
     from PIL import Image
 
-    (image,) = render(spec, field[None], *size)
+    (image,) = render(spec, field[None], *size[:2])
     if not np.isfinite(image).all():
         return Decoded(None, {}, None)
     picture = Image.fromarray(np.rint(255 * image).astype(np.uint8))
@@ -190,7 +193,8 @@ def main() -> None:
     """Command line: images to signals."""
     parser = argparse.ArgumentParser(description="Write images as signals for the fits.")
     parser.add_argument("--sources", required=True, help="JSON object: shape id -> file, or @file")
+    parser.add_argument("--channels", type=int, choices=[1, 3], help="of PNG files of any mode")
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, required=True)
     args = parser.parse_args()
-    prepare(cli.json_argument(args.sources), args.out_dir, args.manifest)
+    prepare(cli.json_argument(args.sources), args.out_dir, args.manifest, args.channels)

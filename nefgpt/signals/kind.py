@@ -75,19 +75,32 @@ class Shown(NamedTuple):
     root: Path = Path()
 
 
+class Measure(NamedTuple):
+    """One measure of how well a field keeps its signal.
+
+    Attributes
+    ----------
+    title : for people, with its unit.
+    worst : the quantile, over many fields, where bad fits are.
+    """
+
+    title: str
+    worst: float
+
+
 class Kind(Protocol):
     """What a module has to offer to be a kind of signal.
 
     Attributes
     ----------
-    QUALITY : measures of a fit, columns of weights.parquet.
+    QUALITY : measures of a fit by their column of weights.parquet.
     KEPT : those that are measured again after quantisation.
     COMPARED : shape of what is compared of one signal; None where the data say.
     DISTANCE : what the distance between two is called.
     SIDE : pixels across that a picture of one needs.
     """
 
-    QUALITY: tuple[str, ...]
+    QUALITY: dict[str, Measure]
     KEPT: tuple[str, ...]
     COMPARED: tuple[int, ...] | None
     DISTANCE: str
@@ -124,6 +137,11 @@ class Kind(Protocol):
 
         Each is RGBA, uint8 [size, size, 4].
         """
+
+
+def usable(compared: np.ndarray) -> np.ndarray:
+    """Which of n compared arrays [n, ...] hold a signal, bool [n]: those without NaN."""
+    return np.isfinite(compared).all(axis=tuple(range(1, compared.ndim)))
 
 
 def named(name: str) -> Kind:

@@ -19,13 +19,19 @@ from nefgpt.signals.chamfer import (
     within,
 )
 from nefgpt.signals.file import load_signal
-from nefgpt.signals.kind import Decoded, Shown
+from nefgpt.signals.kind import Decoded, Measure, Shown
 from nefgpt.signals.settings import Extract
 from nefgpt.signals.surface import Surface, surface
 
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
 N_DENSE = 16384  # surface points: nearer to each other than 0.01 field units
-QUALITY = ("iou", "iou_near", "chamfer", "f_score", "thin")
+QUALITY = {
+    "iou": Measure("IoU", 0.05),
+    "iou_near": Measure("IoU near the surface", 0.05),
+    "chamfer": Measure("Chamfer ×10²", 0.95),
+    "f_score": Measure("F-score at 1 %", 0.05),
+    "thin": Measure("thin parts found at 1 %", 0.05),
+}
 KEPT = ("iou", "chamfer")
 COMPARED = N_POINTS, 3
 DISTANCE = "Chamfer distance"

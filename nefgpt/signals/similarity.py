@@ -17,12 +17,16 @@ def ssim_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Wang et al. (2004) with uniform windows of 7 pixels (of the image's size where it is smaller),
     sample covariance, K1 = 0.01, K2 = 0.03, data range 1, averaged over all windows inside the
-    image, as scikit-image computes it. One matrix product per window compares all pairs.
+    image, as scikit-image computes it; of several channels the mean of each one's. One matrix
+    product per window compares all pairs.
 
     Parameters
     ----------
-    a, b : float32 [n, H, W] and [m, H, W].
+    a, b : float32 [n, H, W(, C)] and [m, H, W(, C)].
     """
+    if a.ndim == 4:
+        channels = range(a.shape[3])
+        return np.mean([ssim_matrix(a[..., c], b[..., c]) for c in channels], axis=0)
     height, width = a.shape[1:]
     rows, columns = min(_WINDOW, height), min(_WINDOW, width)
     n_pixels = rows * columns

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_json, write_text
-from nefgpt.signals.file import load_signal
+from nefgpt.signals.file import check_one_size, load_signal
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ def collect(
     ------
     InputError
         when more than `max_fraction` of the inputs, or all shapes of a split, are unusable;
-        rejected.tsv is written first.
+        rejected.tsv is written first. Or when images differ in size.
     """
-    bad, usable = [], set()
+    bad, usable, sizes = [], set(), {}
     rows = _rows(tqdm(entries, desc="shapes", unit="shape", mininterval=1), signal_dir)
     with (
         atomic_path(shapes_out) as temporary,
@@ -60,7 +60,9 @@ def collect(
     ):
         for shard in iter(lambda: list(islice(rows, ROWS_PER_SHARD)), []):
             writer.write_table(pa.Table.from_pylist(shard, SHAPES_SCHEMA))
-            usable |= {row["split"] for row in shard if not row["rejected"]}
+            good = [row for row in shard if not row["rejected"]]
+            usable |= {row["split"] for row in good}
+            sizes |= {row["size"]: row["shape_id"] for row in good if row["size"]}
             bad += [
                 [row["shape_id"], row["source_path"], " ".join(row["rejected"].split())]
                 for row in shard
@@ -76,14 +78,17 @@ def collect(
             )
         for split in sorted({split for _, split, _ in entries} - usable):
             raise InputError(f"no input of the {split} split can be used; see {rejected_out}")
+        check_one_size(sizes)
     if bad:
         log.info("%d of %d inputs left out; see %s", len(bad), len(entries), rejected_out)
 
 
 def _rows(entries: Iterable, signal_dir: Path) -> Iterator[dict]:
     for shape_id, split, label in entries:
-        cloud = load_signal(signal_dir / f"{shape_id}.npz", only=_ABOUT, if_there=_OF_MESHES)
+        path, more = signal_dir / f"{shape_id}.npz", ("size", *_OF_MESHES)
+        cloud = load_signal(path, only=_ABOUT, if_there=more)
         row = {"shape_id": shape_id, "split": split, "label": label}
+        row["size"] = tuple(cloud["size"].tolist()) if "size" in cloud else None  # of images
         for name in _ABOUT + _OF_MESHES:
             value = cloud.get(name)
             row[name] = value.item() if isinstance(value, np.ndarray) else value

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,24 @@ def test_flatten_undoes_unflatten():
 
 def test_specification_round_trip():
     assert FieldSpec.from_json(PAPER.to_json()) == PAPER
+
+
+def test_one_output_is_written_as_before_there_were_several():
+    spec = FieldSpec(hidden=(8, 8))
+    assert spec.to_json() == (
+        '{"activation": "gelu", "frequency": 6.283185307179586, "hidden": [8, 8], "in_dim": 3, '
+        '"include_input": true, "mirror": null, "octaves": 2, "offset": 0.004, '
+        '"output_activation": "tanh", "output_bias": false, "sdf_scale": 0.02, "target": "sdf"}'
+    )
+    colour = dataclasses.replace(spec, out_dim=3, target="brightness", output_bias=True)
+    assert FieldSpec.from_json(colour.to_json()) == colour != spec
+    assert colour.n_weights == spec.n_weights + 2 * 8 + 3
+    assert fused.values(colour, random_weights(colour, 0), POINTS).shape == (64, 3)
+
+
+def test_a_distance_is_one_number():
+    with pytest.raises(InputError, match="out_dim = 3: target sdf is one number"):
+        FieldSpec.from_json('{"out_dim": 3}')
 
 
 def test_permuted_hidden_units_compute_the_same_function():

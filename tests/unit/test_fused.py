@@ -24,6 +24,8 @@ SPECS = st.builds(
     activation=st.sampled_from(["gelu", "relu", "silu"]),
     output_bias=st.booleans(),
     output_activation=st.sampled_from(["tanh", "sigmoid", "none"]),
+    out_dim=st.sampled_from([1, 1, 2, 3, 9]),
+    target=st.just("brightness"),
 )
 
 
@@ -34,7 +36,7 @@ def problem(spec: FieldSpec, n_fields: int, n_points: int, seed: int = 0) -> tup
     )
     weights += 0.1 * torch.randn(weights.shape, generator=generator)  # biases too
     points = torch.rand(n_fields, n_points, spec.in_dim, generator=generator) - 0.5
-    target = torch.rand(n_fields, n_points, generator=generator) - 0.5
+    target = torch.rand(n_fields, n_points, *spec.signal_shape, generator=generator) - 0.5
     chosen = torch.randint(n_points, (n_points,), generator=generator)
     return weights, points, target, chosen
 
@@ -66,8 +68,9 @@ def test_gradients_are_torchs(spec, loss, n_points, seed):
     torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
 
 
-def test_gradients_of_coefficients_are_torchs():
-    spec = FieldSpec(hidden=(9, 6))
+@pytest.mark.parametrize("out_dim", [1, 3])
+def test_gradients_of_coefficients_are_torchs(out_dim):
+    spec = FieldSpec(hidden=(9, 6), out_dim=out_dim, target="brightness")
     weights, points, target, chosen = problem(spec, 3, 200)
     generator = torch.Generator().manual_seed(1)
     basis = torch.randn(5, spec.n_weights, generator=generator) * 0.1
@@ -91,9 +94,9 @@ def test_encoding_is_exact_at_ten_octaves(frequency):
         np.testing.assert_allclose(columns[row + 3 : row + 6], np.cos(turned), atol=1e-6)
 
 
-def test_neighbours_and_threads_change_no_bit(monkeypatch):
+@pytest.mark.parametrize("spec", [FieldSpec(), FieldSpec(out_dim=3, target="brightness")])
+def test_neighbours_and_threads_change_no_bit(spec, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    spec = FieldSpec()
     weights, points, target, chosen = problem(spec, 5, 300)
     together = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")
     field = fused.values(spec, weights[0].numpy(), points[0].numpy())
@@ -127,8 +130,9 @@ def test_openmps_number_of_threads_is_ours(told, expected, monkeypatch):
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])
 @pytest.mark.parametrize("broken", ["weights", "target", "points"])
-def test_nan_is_not_lost(activation, broken):
-    spec = FieldSpec(activation=activation)
+@pytest.mark.parametrize("out_dim", [1, 3])
+def test_nan_is_not_lost(activation, broken, out_dim):
+    spec = FieldSpec(activation=activation, out_dim=out_dim, target="brightness")
     weights, points, target, chosen = problem(spec, 2, 200)
     {"weights": weights, "target": target, "points": points}[broken][1] = torch.nan
     losses, gradient = by_fused(spec, weights, weights[0], None, points, target, chosen, "l1")

@@ -59,6 +59,24 @@ def test_fits_are_the_fused_ones(changed, in_basis):
         np.testing.assert_allclose(weights, made.weights, atol=tolerance / 100)
 
 
+def test_fits_of_several_outputs_are_the_fused_ones():
+    spec = FieldSpec(in_dim=2, hidden=(8,), out_dim=3, target="brightness", output_bias=True)
+    rng = np.random.default_rng(0)
+    points = 2 * rng.random((2, 500, 2), np.float32) - 1
+    values = rng.random((2, 1, 3), np.float32) * (points[..., :1] > 0)
+    anchor = random_weights(spec, 0)
+    settings = Optimiser(steps=200, points_per_step=128, loss="mse")
+    fields = spec, points, values, np.stack([anchor] * 2), Space(anchor), settings, 0
+    ways = [optimise.fit_fields(*fields, progress=False, way=way) for way in (fused, stacked)]
+    tolerance = 2e-3 if stacked.device().type == "cpu" else 2e-2
+    np.testing.assert_allclose(ways[1].weights, ways[0].weights, atol=tolerance)
+    np.testing.assert_allclose(ways[1].losses, ways[0].losses, rtol=0.01)
+    found = np.stack(
+        [fused.values(spec, w, p) for w, p in zip(ways[0].weights, points, strict=True)]
+    )
+    assert np.square(found - values).mean(axis=(0, 1)).max() < 0.02, "of every output"
+
+
 def test_a_broken_signal_fails_in_both_and_alone():
     clean, broken = both()[1], both(broken=2)
     for found in broken:

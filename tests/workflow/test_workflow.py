@@ -179,6 +179,7 @@ NOT_COMPARED = {
     "dataset.split_files.val": OTHER_SHAPES,
     "dataset.split_files.test": OTHER_SHAPES,
     "field.in_dim": "belongs to the kind of signal",
+    "field.out_dim": "belongs to the kind of signal",
 }
 
 

@@ -39,7 +39,7 @@ shell.prefix(f"set -euo pipefail; {OWN_PYTHON}export PYTHONPATH={shlex.quote(str
 
 try:
     CHECKED = validate(dict(config))
-    CONFIG = asdict(CHECKED)
+    CONFIG = asdict(CHECKED) | {"field": CHECKED.field.used()}
     RESULTS = f"results/{CONFIG['name']}"
     # Else Snakemake ends with a traceback, or a job's last words find no place in its log.
     for folder in (".", RESULTS):
@@ -85,6 +85,8 @@ PER_JOB = CONFIG["fit"]["fields_per_job"]
 # Without the keys that the others make idle: a change of those re-runs nothing.
 SDF = CHECKED.sdf.used()
 TEMPLATE = CHECKED.template.used()
+# What PNG files are read as; None: the grayscale ones that stand in for MNIST, and all others.
+CHANNELS = CHECKED.field.out_dim if CHECKED.dataset.kind == "images" else None
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 ROWS = [row[:2] for row in CHECKED.rows]
@@ -262,12 +264,15 @@ def signals(shape_ids):
 
 
 def image_sources(wildcards):
-    """No file, but a pack that has lost an image runs again although its manifest is there."""
-    manifest = f"{SIGNALS}/packs/{wildcards.pack}.json"
-    there = (Path(signal_path(shape_id)).exists() for shape_id in IN_PACK[int(wildcards.pack)])
+    """The pack's PNG files; of other images, which are many in one file, none.
+
+    A pack that has lost an image runs again although its manifest is there.
+    """
+    manifest, pack = f"{SIGNALS}/packs/{wildcards.pack}.json", IN_PACK[int(wildcards.pack)]
+    there = (Path(signal_path(shape_id)).exists() for shape_id in pack)
     if Path(manifest).exists() and not all(there):
         workflow.dag.forcefiles.add(manifest)
-    return []
+    return sorted(pack.values()) if CHANNELS else []
 
 
 def pack_members(pack):

@@ -109,6 +109,7 @@ rule images:
     params:
         options=lambda wildcards: options(
             sources=IN_PACK[int(wildcards.pack)],
+            channels=CHANNELS,
             out_dir=SIGNALS,
         ),
         version=version("images"),

@@ -225,6 +225,49 @@ def _glider(draw: np.random.Generator) -> list[Part]:
     return [body.solid(), wing.wing(), canopy, *tail]
 
 
+def _jets(
+    draw: np.random.Generator, body: _Fuselage, radius: float, twin_engine: bool
+) -> list[Part]:
+    """Side intakes, which run back into the engines, if any, and nozzles of a fighter."""
+    parts = []
+    if twin_engine or draw.random() < 0.6:
+        start, end = draw.uniform(-0.16, -0.06), draw.uniform(0.36, 0.42)
+        x = 0.95 * body.width
+        z = start + (end - start) * np.array([0.08, 0.0, 0.06, 0.3, 0.7, 0.92, 1.0])
+        size = radius * draw.uniform(0.6, 0.78) * np.array([0.75, 0.85, 0.93, 1, 0.95, 0.75, 0.5])
+        steps = np.zeros_like(z)
+        centre = np.stack([x - 0.25 * x * np.linspace(0, 1, 7), steps - 0.15 * radius, z], -1)
+        a = np.stack([size * 0.85, steps, steps], -1)
+        b = np.stack([steps, size, steps], -1)
+        parts += _both(_tube(centre, a, b, 3.0))
+    nozzle = radius * (0.58 if twin_engine else 0.75)
+    step = 0.62 * body.width if twin_engine else 0.0
+    profile = nozzle * np.array([1.0, 1.0, 1.08, 0.8, 0.65, 0.6])
+    where = np.array([0.32, 0.42, 0.49, 0.545, 0.55, 0.52])
+    jet = _revolve((step, 0, 0), where, profile)
+    return [*parts, *(_both(jet) if twin_engine else [jet])]
+
+
+def _fins(draw: np.random.Generator, body: _Fuselage, radius: float) -> list[Part]:
+    """Two fins or one of a fighter."""
+    chord = draw.uniform(0.16, 0.21)
+    sweep = draw.uniform(36, 50)
+    place = 0.44 - chord
+    if draw.random() < 0.5:
+        fin = _panel(
+            (0.75 * body.width, 0.1 * radius, place - 0.04),
+            draw.uniform(0.15, 0.19),
+            chord,
+            draw.uniform(0.4, 0.55),
+            sweep,
+            90 - draw.uniform(3, 28),
+            _MIN_THICKNESS,
+        )
+        return list(_both(fin.solid()))
+    height = draw.uniform(0.19, 0.24)
+    return [_panel((0, 0, place), height, 1.15 * chord, 0.4, sweep, 90, _MIN_THICKNESS).solid()]
+
+
 def _fighter(draw: np.random.Generator) -> list[Part]:
     radius = draw.uniform(0.046, 0.06)
     twin_engine = draw.random() < 0.5
@@ -262,41 +305,7 @@ def _fighter(draw: np.random.Generator) -> list[Part]:
         (0.62 * radius, draw.uniform(0.6, 0.8) * radius, draw.uniform(0.1, 0.14)),
     )
     parts.append(canopy)
-    # Side intakes run back into the engines.
-    if twin_engine or draw.random() < 0.6:
-        start, end = draw.uniform(-0.16, -0.06), draw.uniform(0.36, 0.42)
-        x = 0.95 * body.width
-        z = start + (end - start) * np.array([0.08, 0.0, 0.06, 0.3, 0.7, 0.92, 1.0])
-        size = radius * draw.uniform(0.6, 0.78) * np.array([0.75, 0.85, 0.93, 1, 0.95, 0.75, 0.5])
-        steps = np.zeros_like(z)
-        centre = np.stack([x - 0.25 * x * np.linspace(0, 1, 7), steps - 0.15 * radius, z], -1)
-        a = np.stack([size * 0.85, steps, steps], -1)
-        b = np.stack([steps, size, steps], -1)
-        parts += _both(_tube(centre, a, b, 3.0))
-    nozzle = radius * (0.58 if twin_engine else 0.75)
-    step = 0.62 * body.width if twin_engine else 0.0
-    profile = nozzle * np.array([1.0, 1.0, 1.08, 0.8, 0.65, 0.6])
-    where = np.array([0.32, 0.42, 0.49, 0.545, 0.55, 0.52])
-    jet = _revolve((step, 0, 0), where, profile)
-    parts += _both(jet) if twin_engine else [jet]
-    fin_chord = draw.uniform(0.16, 0.21)
-    fin_sweep = draw.uniform(36, 50)
-    fin_place = 0.44 - fin_chord
-    if draw.random() < 0.5:
-        fin = _panel(
-            (0.75 * body.width, 0.1 * radius, fin_place - 0.04),
-            draw.uniform(0.15, 0.19),
-            fin_chord,
-            draw.uniform(0.4, 0.55),
-            fin_sweep,
-            90 - draw.uniform(3, 28),
-            minimum,
-        )
-        parts += _both(fin.solid())
-    else:
-        height = draw.uniform(0.19, 0.24)
-        fin = _panel((0, 0, fin_place), height, 1.15 * fin_chord, 0.4, fin_sweep, 90, minimum)
-        parts.append(fin.solid())
+    parts += _jets(draw, body, radius, twin_engine) + _fins(draw, body, radius)
     if not delta:
         half = 0.5 * span * draw.uniform(0.6, 0.72)
         root = draw.uniform(0.14, 0.18)
