@@ -1,6 +1,6 @@
 """How well fields keep their shapes, over their specification and the way they are fitted.
 
-    python benchmarks/fidelity.py --real FOLDER --out fidelity.csv
+    python experiments/fidelity.py --real FOLDER --out fidelity.csv
 
 For each dataset (procedural airplanes; with --real a folder of meshes) and each variant a
 template is fitted to the most typical shape and all others from it, without a basis. A row is
@@ -432,9 +432,9 @@ def picture(data: Data, names: list[str], ids: list[str], kept: Path, args) -> F
 
 
 def parse() -> argparse.Namespace:
-    """Command line of the benchmark."""
+    """Command line of the experiment."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/fidelity.py",
+        prog="python experiments/fidelity.py",
         description="Measure how well fields keep their shapes, over field specifications and "
         "fit settings, and print a Markdown table. Goes on where an earlier call stopped.",
         epilog=f"variants: {'; '.join(VARIANTS)}",
