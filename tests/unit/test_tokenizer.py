@@ -150,6 +150,8 @@ def test_quantisation_error_is_below_half_a_gap(settings):
     assert inside.mean() > 0.9
     gap = np.diff(codes)[right[inside] - 1]  # between the two codes around each value
     assert (np.abs(back - values)[inside] <= gap / 2 + 1e-5).all()
+    residual = np.square(tokenizer.decode(encoded(tokenizer, train)) - train).mean()
+    assert residual < 0.01 * train.var()
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([BASIS, SCALAR]))
