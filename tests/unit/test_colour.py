@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from skimage.metrics import structural_similarity
@@ -22,7 +21,6 @@ from nefgpt.generators.regression import frame_points, signal_psnr
 from nefgpt.inputs.images import read_image
 from nefgpt.inputs.listing import list_shapes
 from nefgpt.inputs.settings import Dataset
-from nefgpt.report import present_images, sheets
 from nefgpt.signals import images, similarity, table
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.settings import Extract
@@ -194,33 +192,10 @@ def test_written_fields_are_measured_over_all_outputs():
     assert found.shape == (2, 2) and found[0, 1] == found[1, 0] == 100 and found[0, 0] < 100
 
 
-def test_a_sheet_shows_colour_as_it_is_and_grey_in_black_on_white():
+def test_a_picture_has_the_images_colours():
     red = np.zeros((6, 4, 3), np.float32)
     red[..., 0] = 1
-    painted = sheets._paint(red)
-    assert painted.shape[0] == painted.shape[1]
-    middle = len(painted) // 2
-    assert painted[middle, middle].tolist() == [255, 0, 0, 255]
-    assert painted[middle, 0, 3] == 0, "beside a narrow image there is nothing"
-    assert sheets._paint(red[..., 1])[middle, middle].tolist() == [255, 255, 255, 255]
-
-
-def test_figures_of_images_without_classes(tmp_path):
-    pictures = RNG.random((23, 6, 5, 3)).astype(np.float32)
-    ids = [f"i{i}" for i in range(23)]
-    rows = [("train-fields", "all"), ("quantised-train-fields", "all"), ("gaussian", "all")]
-    table = pd.DataFrame({"sample": range(23), "shape_id": ids, "label": "", "valid": True})
-    nearest = table.assign(nearest_1=ids, distance_x100=0.0).drop(columns=["label", "shape_id"])
-    for folder in (tmp_path / "samples" / row / setting for row, setting in rows):
-        folder.mkdir(parents=True)
-        np.save(folder / "clouds.npy", pictures)
-        table.to_csv(folder / "samples.csv", index=False)
-        nearest.to_csv(folder / "nearest.csv", index=False)
-    (tmp_path / "clouds").mkdir()
-    np.save(tmp_path / "clouds/train.npy", pictures)
-    table.to_csv(tmp_path / "clouds/train.csv", index=False)
-    present_images.make_figures(tmp_path, rows, rows[2:], tmp_path / "figures")
-    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
-    captions = dict(present_images.captions(tmp_path, rows[2:]))
-    assert set(captions) <= drawn and "accuracy.svg" not in drawn
-    assert not any("class" in caption for caption in captions.values())
+    drawn = images.picture(red, 50)
+    assert drawn[25, 25].tolist() == [255, 0, 0, 255]
+    assert drawn[25, 0, 3] == 0, "beside a narrow image there is nothing"
+    assert images.picture(red[..., 1], 50)[25, 25].tolist() == [255, 255, 255, 255]
