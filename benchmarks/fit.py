@@ -14,8 +14,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,11 +54,12 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def matmul_peak() -> float:
-    """FLOP/s of a large float32 matrix product, the median of some."""
-    n = 4096 if device().type == "cuda" else 1536
-    a, b = torch.rand(n, n, device=device()), torch.rand(n, n, device=device())
+def matmul_peak(n: int | None = None, dtype: torch.dtype = torch.float32) -> float:
+    """FLOP/s of a large matrix product, the median of some."""
+    n = n or (8192 if device().type == "cuda" else 1536)
+    a, b = (torch.rand(n, n, device=device(), dtype=dtype) for _ in range(2))
     seconds = []
+    a @ b  # the first starts the GPU's library
     for _ in range(9):
         wait()
         began = time.perf_counter()
@@ -143,85 +146,118 @@ def show(rows: list[dict]) -> None:
     sys.stdout.flush()
 
 
-def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
-    """The comparison of fits."""
+class Problem(NamedTuple):
+    """What both ways fit: signals, the first of which made the common start.
+
+    Attributes
+    ----------
+    points, values : of all signals, float32 [S, N, 3] and [S, N].
+    start : float32 [W].
+    """
+
+    signals: list[dict]
+    points: np.ndarray
+    values: np.ndarray
+    start: np.ndarray
+
+
+def way():
+    """What computes our fits here: a GPU takes also those that are not worth its start."""
+    return in_torch if device().type == "cuda" else fused
+
+
+def problem(signals: list[dict], steps: int) -> Problem:
+    """Fit the common start, in so many steps."""
+    points, values = training_points(SPEC, signals)
+    one = points[:1], values[:1], random_weights(SPEC, 0)[None]
+    zero = Space(np.zeros(SPEC.n_weights, np.float32))
+    begin = replace(TEMPLATE, steps=steps)
+    found = fit_fields(SPEC, *one, zero, begin, 0, way=way(), progress=False)
+    return Problem(signals, points, values, found.weights[0])
+
+
+def ours(
+    data: Problem, rows: list[int], settings: Optimiser, basis: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
+    """Weights [n, W] of fields of such signals, fitted in packs as a job does, and the seconds.
+
+    With a basis [k, W] coefficients are fitted.
+    """
+    start = data.start if basis is None else np.zeros(len(basis), np.float32)
+    found, at_once = [], way().at_once(SPEC, settings)
+    wait()
+    began = time.perf_counter()
+    for first in range(0, len(rows), at_once):
+        some = rows[first : first + at_once]
+        starts = np.broadcast_to(start, (len(some), len(start)))
+        pack = data.points[some], data.values[some], starts, Space(data.start, basis)
+        found.append(fit_fields(SPEC, *pack, settings, 0, way=way(), progress=False).weights)
+    wait()
+    return np.concatenate(found), time.perf_counter() - began
+
+
+def fidelity(args: argparse.Namespace, data: Problem) -> Iterator[dict]:
+    """Rows of the loop, then of ours with more and more steps until its IoU is reached."""
+    some = list(range(1, args.loop_fields + 1))
+    signals = [data.signals[i] for i in some]
+    looped = [plain_loop(data.points[i], data.values[i], data.start, args.loop_steps) for i in some]
+    goal = measures(np.stack([weights for weights, _ in looped]), signals, args.surfaces)
+    seconds = args.loop_steps * statistics.median(step for _, step in looped)
+    first = {"way": "plain loop", "steps": args.loop_steps, "points": LOOP_POINTS}
+    yield first | goal | {"s/field": seconds}
     per_step = args.points_per_step
     settings = replace(OURS, points_per_step=per_step, learning_rate=args.learning_rate)
-    signals = [load_signal(path) for path in paths.values()]
-    points, values = training_points(SPEC, signals)
-    zero = Space(np.zeros(SPEC.n_weights, np.float32))
-    start = random_weights(SPEC, 0)[None]
-    begin = replace(TEMPLATE, steps=args.template_steps)
-    how = {"way": in_torch if device().type == "cuda" else fused, "progress": False}
-    template = fit_fields(SPEC, points[:1], values[:1], start, zero, begin, 0, **how)
-    start = template.weights[0]
-    peak = matmul_peak()
-
-    looped = [
-        plain_loop(points[i], values[i], start, args.loop_steps)
-        for i in range(1, args.loop_fields + 1)
-    ]
-    some = slice(1, args.loop_fields + 1)
-    goal = measures(np.stack([weights for weights, _ in looped]), signals[some], args.surfaces)
-    loop_step = statistics.median(seconds for _, seconds in looped)
-    fidelity = [{"way": "plain loop", "steps": args.loop_steps, "points": LOOP_POINTS} | goal]
-    fidelity[0]["s/field"] = loop_step * args.loop_steps
-
-    def ours(rows: list[int], steps: int):
-        wait()
-        began = time.perf_counter()
-        starts = np.broadcast_to(start, (len(rows), len(start)))
-        found = fit_fields(
-            SPEC,
-            points[rows],
-            values[rows],
-            starts,
-            Space(start),
-            replace(settings, steps=steps),
-            0,
-            **how,
-        )
-        return found.weights, time.perf_counter() - began
-
-    ours([1], 5)  # compiles, or starts the GPU
-    enough = None
+    ours(data, [1], replace(settings, steps=5))  # compiles, or starts the GPU
     for steps in (budget * 1024 // per_step for budget in BUDGETS):
-        found, seconds = ours(list(range(1, args.loop_fields + 1)), steps)
+        found, seconds = ours(data, some, replace(settings, steps=steps))
         row = {"way": "nefgpt", "steps": steps, "points": per_step}
-        row |= measures(found, signals[some], args.surfaces)
-        fidelity.append(row | {"s/field": seconds / args.loop_fields})
+        row |= measures(found, signals, args.surfaces)
+        yield row | {"s/field": seconds / len(some)}
         if all(row[name] >= goal[name] for name in ("iou", "iou_near")):
-            enough = steps
-            break
-    show(fidelity)
-    if enough is None:
-        raise SystemExit("no budget reaches the loop's IoU: nothing to compare")
+            return
 
-    flops = flops_per_point(SPEC) * per_step
-    loop_flops = flops_per_point(SPEC) * LOOP_POINTS
-    speed = []
+
+def speed(args: argparse.Namespace, data: Problem, steps: int, loop_step: float) -> Iterator[dict]:
+    """A row for every number of fields of `steps` steps; `loop_step` are the loop's seconds."""
+    per_step = args.points_per_step
+    settings = replace(OURS, points_per_step=per_step, learning_rate=args.learning_rate)
+    settings = replace(settings, steps=steps)
+    peak, flops = matmul_peak(), flops_per_point(SPEC) * per_step
+    ours(data, [1], replace(settings, steps=5))
     for n in args.fields:
-        rows = [1 + i % (len(signals) - 1) for i in range(n)]
-        seconds = statistics.median(ours(rows, enough)[1] for _ in range(3 if n < 100 else 1))
+        rows = [1 + i % (len(data.signals) - 1) for i in range(n)]
+        times = 3 if n < 100 else 1
+        seconds = statistics.median(ours(data, rows, settings)[1] for _ in range(times))
+        few = rows[: way().at_once(SPEC, settings)] if device().type == "cuda" else rows
+        starts = np.broadcast_to(data.start, (len(few), len(data.start)))
+        together = stacked(data.points[few], data.values[few], starts, per_step, 5)
         whole_loop = n * loop_step * args.loop_steps
-        starts = np.broadcast_to(start, (n, len(start)))
-        together = stacked(points[rows], values[rows], starts, per_step, 5)
-        speed.append(
-            {
-                "fields": n,
-                "s (ours)": seconds,
-                "s (loop)": whole_loop,
-                "ratio": whole_loop / seconds,
-                "field-steps/s": n * enough / seconds,
-                "of the stack": n / together,
-                "of the loop": 1 / loop_step,
-                "GFLOP/s": n * enough * flops / seconds / 1e9,
-                "GFLOP/s of the loop": loop_flops / loop_step / 1e9,
-                "matmul peak": peak / 1e9,
-            }
-        )
-    show(speed)
-    return {"fidelity": fidelity, "speed": speed}
+        yield {
+            "fields": n,
+            "s (ours)": seconds,
+            "s (loop)": whole_loop,
+            "ratio": whole_loop / seconds,
+            "field-steps/s": n * steps / seconds,
+            "of the stack": len(few) / together,
+            "of the loop": 1 / loop_step,
+            "GFLOP/s": n * steps * flops / seconds / 1e9,
+            "GFLOP/s of the loop": flops_per_point(SPEC) * LOOP_POINTS / loop_step / 1e9,
+            "matmul peak": peak / 1e9,
+        }
+
+
+def fits(args: argparse.Namespace, paths: dict[str, Path]) -> dict:
+    """The comparison of fits."""
+    data = problem([load_signal(path) for path in paths.values()], args.template_steps)
+    compared = list(fidelity(args, data))
+    show(compared)
+    loop, last = compared[0], compared[-1]
+    if any(last[name] < loop[name] for name in ("iou", "iou_near")):
+        raise SystemExit("no budget reaches the loop's IoU: nothing to compare")
+    loop_step = loop["s/field"] / args.loop_steps
+    fast = list(speed(args, data, last["steps"], loop_step))
+    show(fast)
+    return {"fidelity": compared, "speed": fast}
 
 
 def jobs(folder: Path, paths: dict[str, Path], runs: int) -> list[dict]:

@@ -8,13 +8,12 @@ does. Steps alternate, so that other work on the machine slows both. Prints a Ma
 """
 
 import argparse
-import contextlib
 import statistics
-import sys
 import time
 
 import numpy as np
 import torch
+from fit import matmul_peak, show, wait
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,14 +75,19 @@ class Plain(nn.Module):
         return self.norm(self.blocks(self.dropout(x))) @ self.token.weight.T
 
 
-def plain_step(vocabulary: int, context: int, width: int, heads: int, layers: int, batch: int):
+def plain_step(
+    vocabulary: int, context: int, width: int, heads: int, layers: int, batch: int, precision: str
+):
     """A function that takes one step of the plain model."""
+    context_of = training.autocast(precision, device())
     model = Plain(vocabulary, context, width, heads, layers).to(device())
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), foreach=True)
 
     def step(_: int) -> None:
         tokens = torch.randint(vocabulary - 1, (batch, context), device=device())
-        loss = F.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten())
+        with context_of():
+            logits = model(tokens)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten())
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -93,7 +97,9 @@ def plain_step(vocabulary: int, context: int, width: int, heads: int, layers: in
     return step
 
 
-def our_step(n_codes: int, context: int, width: int, heads: int, layers: int, batch: int):
+def our_step(
+    n_codes: int, context: int, width: int, heads: int, layers: int, batch: int, precision: str
+):
     """A function that takes one step as `nefgpt.generators.gpt.train.train` does."""
     sizes = {"embedding": width, "heads": heads, "layers": layers, "dropout": DROPOUT}
     settings = Gpt(**sizes, batch_size=batch, jitter=0.1, mix=0.8, label_smoothing_width=0.7)
@@ -102,12 +108,13 @@ def our_step(n_codes: int, context: int, width: int, heads: int, layers: int, ba
     smooth = batches.smooth_targets(n_codes, n_codes + 1, 0.7).to(device())
     codes = np.random.default_rng(0).integers(n_codes, size=(112, context))
     train = batches.Sequences(codes, None)
+    context_of = training.autocast(precision, device())
 
     def step(iteration: int) -> None:
         made = batches.make_batch(train, settings, n_codes, iteration, 0)
         inputs, targets = (torch.from_numpy(part).to(device()) for part in made)
         optimiser.clear()
-        losses = train_gpt.losses(model, inputs, targets, smooth, 1, contextlib.nullcontext)
+        losses = train_gpt.losses(model, inputs, targets, smooth, 1, context_of)
         training.gradients(model, losses, 1.0)
         optimiser.step(1e-3)
 
@@ -116,8 +123,7 @@ def our_step(n_codes: int, context: int, width: int, heads: int, layers: int, ba
 
 def clocks() -> tuple[float, float]:
     """Seconds of the wall's clock and of the process, when the device has done its work."""
-    if device().type == "cuda":
-        torch.cuda.synchronize()
+    wait()
     return time.perf_counter(), time.process_time()
 
 
@@ -128,12 +134,6 @@ def seconds(function, *args) -> tuple[float, float]:
     return tuple(end - start for start, end in zip(began, clocks(), strict=True))
 
 
-def matmul_peak(n: int = 1536) -> float:
-    """FLOP/s of a large float32 matrix product, the best of some."""
-    a, b = torch.rand(n, n, device=device()), torch.rand(n, n, device=device())
-    return 2 * n**3 / min(seconds(torch.mm, a, b)[0] for _ in range(9))
-
-
 def flops(n_codes: int, context: int, width: int, heads: int, layers: int, batch: int) -> int:
     """Of a step's matrix products: forward and twice as many back, attention to all positions."""
     weights = 12 * width**2 * layers + width * (n_codes + 1)
@@ -141,26 +141,28 @@ def flops(n_codes: int, context: int, width: int, heads: int, layers: int, batch
 
 
 @computing()
-def measure(name: str, steps: int) -> dict:
-    """One row of the table."""
-    n_codes, *size = SIZES[name]
+def measure(name: str, sizes: tuple[int, ...], steps: int, precision: str = "float32") -> dict:
+    """One row of the table; sizes as in `SIZES`."""
+    n_codes, *size = sizes
     torch.manual_seed(0)
-    ways = [plain_step(n_codes + 1, *size), our_step(n_codes, *size)]
+    ways = [plain_step(n_codes + 1, *size, precision), our_step(n_codes, *size, precision)]
     for way in ways * 2:
         way(0)
     taken = np.array([[seconds(way, i) for way in ways] for i in range(steps)])  # [steps, 2, 2]
     ratio = np.median(taken[:, 0] / taken[:, 1], axis=0)
     wall = statistics.median(taken[:, 1, 0])
     speed = flops(n_codes, *size) / wall
+    peak = matmul_peak(dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     return {
         "size": name,
+        "precision": precision,
         "plain ms": 1e3 * statistics.median(taken[:, 0, 0]),
         "ours ms": 1e3 * wall,
         "ratio": ratio[0],
         "ratio (CPU time)": ratio[1],
         "tokens/s": size[0] * size[-1] / wall,
         "GFLOP/s": speed / 1e9,
-        "% of peak": 100 * speed / matmul_peak(),
+        "% of peak": 100 * speed / peak,
     }
 
 
@@ -169,14 +171,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["default"])
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--threads", type=int, help="PyTorch's; else as many as it likes")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows = [measure(name, args.steps) for name in args.sizes]
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows]
-    sys.stdout.write("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+    rows = [measure(name, SIZES[name], args.steps, args.precision) for name in args.sizes]
+    show(rows)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ STAGES = {
 # re-runs nothing.
 VERSIONS = {
     "procedural": 1,
-    "sdf": 1,
+    "sdf": 2,
     "images": 1,
     "inputs": 1,
     "template": 4,

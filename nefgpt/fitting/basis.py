@@ -90,7 +90,7 @@ def learn_basis(
         peak = rows.abs().argmax(dim=1, keepdim=True)
         rows = rows * rows.gather(1, peak).sign()
         turned = rows[:k] * spread[:k, None] / np.sqrt(n_fields - 1)
-        return (mean.cpu() + centre).float().numpy(), turned.float().numpy(), final
+        return (mean.cpu() + centre).float().numpy(), turned.float().contiguous().numpy(), final
 
 
 def prepare(spec: FieldSpec, signals: list[dict], settings: Template, seed: int) -> Shared:

@@ -109,7 +109,12 @@ def normalise(vertices: np.ndarray, extent: float = 0.9) -> tuple[np.ndarray, fl
     return (low + high) / 2, float(extent / (high - low).max())
 
 
-def surface_points(mesh: trimesh.Trimesh, n: int, seed: int) -> np.ndarray:
-    """Area-uniform points on the surface, float32 [n, 3], in the mesh's units."""
-    points, _ = trimesh.sample.sample_surface(mesh, n, seed=seed)
-    return np.asarray(points, np.float32)
+def surface_points(mesh: trimesh.Trimesh, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Area-uniform points on the surface, in the mesh's units.
+
+    Returns
+    -------
+    float32 [n, 3], and the face that each lies on, int64 [n].
+    """
+    points, faces = trimesh.sample.sample_surface(mesh, n, seed=seed)
+    return np.asarray(points, np.float32), np.asarray(faces, np.int64)

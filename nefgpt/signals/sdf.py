@@ -24,6 +24,7 @@ from nefgpt.signals.settings import Sampling
 log = logging.getLogger(__name__)
 
 N_SURFACE = 4096  # two evaluation clouds of the mesh itself
+N_THIN = 256  # of them are asked whether they lie on a thin part
 N_SIGNS = 4096  # near points on which the two signs are compared
 
 
@@ -78,11 +79,14 @@ def on_thin_part(
     points, normals : float [N, 3] on the mesh, in its frame; normals of length 1.
     thickness : in the units of the mesh.
     """
-    depths = np.linspace(0, thickness, 17)[1:, None]
+    depths = np.linspace(0, thickness, 17)[1:]
     thin = np.ones(len(points), bool)
     for side in (-1, 1):
-        line = points[:, None] + side * depths * normals[:, None]  # [N, 16, 3]
-        thin &= ~inside(mesh, line.reshape(-1, 3)).reshape(len(points), -1).all(axis=1)
+        within = thin & inside(mesh, points + side * thickness * normals)
+        rows = np.flatnonzero(within)  # few: most have left at the far end
+        line = points[rows, None] + side * depths[:-1, None] * normals[rows, None]  # [n, 15, 3]
+        within[rows] = inside(mesh, line.reshape(-1, 3)).reshape(line.shape[:2]).all(axis=1)
+        thin &= ~within
     return thin
 
 
@@ -154,7 +158,8 @@ def sample_sdf(mesh: trimesh.Trimesh, settings: Sampling, seed: int) -> dict:
     Returns
     -------
     dict of `points` float32 [N, 3] (uniform ones first, then near ones), `sdf` float32 [N],
-    `surface` float32 [N_SURFACE, 3], all in field coordinates, `center`, `scale` with
+    `surface` float32 [N_SURFACE, 3], all in field coordinates, `thin` bool [N_THIN] (whether the
+    first points of the surface lie on a thin part), `center`, `scale` with
     field = (mesh - center) * scale, and `sign_agreement`.
     """
     used = mesh.vertices[np.unique(mesh.faces)]
@@ -162,7 +167,7 @@ def sample_sdf(mesh: trimesh.Trimesh, settings: Sampling, seed: int) -> dict:
     scaled = trimesh.Trimesh((mesh.vertices - center) * scale, mesh.faces, process=False)
     rng = np.random.default_rng(seed)
     uniform = rng.uniform(-0.5, 0.5, (settings.n_uniform, 3))
-    base = meshes.surface_points(scaled, settings.n_near, stable_seed(seed, "near"))
+    base, _ = meshes.surface_points(scaled, settings.n_near, stable_seed(seed, "near"))
     near = base + rng.normal(0, settings.sigma, base.shape)
     points = np.clip(np.concatenate([uniform, near]), -0.5, 0.5).astype(np.float32)
     if settings.backend == "libigl":
@@ -170,11 +175,14 @@ def sample_sdf(mesh: trimesh.Trimesh, settings: Sampling, seed: int) -> dict:
     else:
         sdf = mesh_to_sdf_distance(scaled, points, settings.method)
     signs = slice(settings.n_uniform, settings.n_uniform + N_SIGNS)
+    surface, faces = meshes.surface_points(scaled, N_SURFACE, stable_seed(seed, "surface"))
+    few = slice(N_THIN)
     return {
         "points": points,
         "sdf": sdf,
         "sign_agreement": sign_agreement(scaled, points[signs], sdf[signs]),
-        "surface": meshes.surface_points(scaled, N_SURFACE, stable_seed(seed, "surface")),
+        "surface": surface,
+        "thin": on_thin_part(scaled, surface[few], scaled.face_normals[faces[few]]),
         "center": center,
         "scale": np.float64(scale),
     }
@@ -193,7 +201,7 @@ def prepare(
     # Before the mesh is read: a change in between makes the cloud one of the earlier content.
     state = state_of(Path(path))
     empty = np.zeros((0, 3), np.float32)
-    arrays = {"points": empty, "sdf": empty[:, 0], "surface": empty}
+    arrays = {"points": empty, "sdf": empty[:, 0], "surface": empty, "thin": np.zeros(0, bool)}
     arrays |= {"center": np.zeros(3), "scale": np.float64(1), "n_faces": 0, "watertight": False}
     arrays["sign_agreement"] = np.nan
     try:

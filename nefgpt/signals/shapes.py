@@ -10,18 +10,27 @@ import numpy as np
 
 from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec
-from nefgpt.signals.chamfer import chamfer, chamfer_matrix, f_score, nearest_clouds
+from nefgpt.signals.chamfer import (
+    both_nearest,
+    chamfer,
+    chamfer_matrix,
+    f_score,
+    nearest_clouds,
+    within,
+)
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.kind import Decoded, Measure, Shown
 from nefgpt.signals.settings import Extract
 from nefgpt.signals.surface import Surface, surface
 
 N_POINTS = 2048  # per cloud, DESIGN.md section 3
+N_DENSE = 16384  # surface points: nearer to each other than 0.01 field units
 QUALITY = {
     "iou": Measure("IoU", 0.05),
     "iou_near": Measure("IoU near the surface", 0.05),
     "chamfer": Measure("Chamfer ×10²", 0.95),
     "f_score": Measure("F-score at 1 %", 0.05),
+    "thin": Measure("thin parts found at 1 %", 0.05),
 }
 KEPT = ("iou", "chamfer")
 COMPARED = N_POINTS, 3
@@ -61,20 +70,32 @@ def overlap(spec: FieldSpec, weights: np.ndarray, signal: dict) -> dict:
     return {"iou": float(iou(inside, truth)), "iou_near": float(iou(inside[half:], truth[half:]))}
 
 
-def closeness(found: Surface, reference: np.ndarray) -> dict:
+def thin_points(signal: dict) -> np.ndarray:
+    """Points on thin parts of a shape, float32 [T, 3]; clouds of earlier releases know none."""
+    flags = signal.get("thin", np.zeros(0, bool))
+    return signal["surface"][: len(flags)][flags]
+
+
+def closeness(found: Surface, reference: np.ndarray, thin: np.ndarray) -> dict:
     """How close an extracted surface is to the mesh.
 
     Parameters
     ----------
     reference : float32 [N, 3] points on the mesh, in field coordinates.
+    thin : float32 [T, 3] those on thin parts, or others that are.
 
     Returns
     -------
     dict with `chamfer` (of N_POINTS points, in the evaluation's normalisation, times 100; NaN
-    without a surface) and `f_score` (of N points at 0.01 field units; 0 without a surface).
+    without a surface), `f_score` (of N points at 0.01 field units; 0 without a surface) and
+    `thin`, the share of `thin` within 0.01 field units of the surface (0 without one; NaN for
+    T = 0).
     """
+    recall = 0.0 if len(thin) else float("nan")
     if not found.valid:
-        return {"chamfer": float("nan"), "f_score": 0.0}
+        return {"chamfer": float("nan"), "f_score": 0.0, "thin": recall}
+    if len(thin):
+        recall = within(both_nearest(thin, found.sample(N_DENSE, seed=1))[0])
     few = reference[:N_POINTS]
     centre, spread = few.mean(axis=0), few.std()
     points = found.sample(len(few), seed=0)
@@ -82,6 +103,7 @@ def closeness(found: Surface, reference: np.ndarray) -> dict:
     return {
         "chamfer": distance,
         "f_score": f_score(found.sample(len(reference), seed=0), reference),
+        "thin": recall,
     }
 
 
@@ -100,7 +122,7 @@ def quality(spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int)
     found = surface(spec, weights, resolution)
     return (
         overlap(spec, weights, signal)
-        | closeness(found, signal["surface"])
+        | closeness(found, signal["surface"], thin_points(signal))
         | {"n_components": found.n_components}
     )
 

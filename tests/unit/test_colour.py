@@ -192,10 +192,11 @@ def test_written_fields_are_measured_over_all_outputs():
     assert found.shape == (2, 2) and found[0, 1] == found[1, 0] == 100 and found[0, 0] < 100
 
 
-def test_a_picture_has_the_images_colours():
+def test_a_picture_shows_colour_as_it_is_and_grey_in_black_on_white():
     red = np.zeros((6, 4, 3), np.float32)
     red[..., 0] = 1
-    drawn = images.picture(red, 50)
-    assert drawn[25, 25].tolist() == [255, 0, 0, 255]
-    assert drawn[25, 0, 3] == 0, "beside a narrow image there is nothing"
-    assert images.picture(red[..., 1], 50)[25, 25].tolist() == [255, 255, 255, 255]
+    painted = images.picture(red, 96)
+    assert painted.shape == (96, 96, 4)
+    assert painted[48, 48].tolist() == [255, 0, 0, 255]
+    assert painted[48, 0, 3] == 0, "beside a narrow image there is nothing"
+    assert images.picture(red[..., 1], 96)[48, 48].tolist() == [255, 255, 255, 255]

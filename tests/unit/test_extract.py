@@ -150,6 +150,7 @@ def test_files(tmp_path, monkeypatch):
     decode.main()
     own_units = trimesh.load(tmp_path / "out/meshes/0.ply")
     np.testing.assert_allclose(own_units.vertices, here.vertices * 10 + [10, 0, 0], atol=1e-4)
-    code = "import sys; from nefgpt import extract; extract.main(); print('numba' in sys.modules)"
+    code = "import sys; from nefgpt.evaluation import decode; decode.main(); "
+    code += "print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, *words[1:]], capture_output=True, check=True)
     assert done.stdout == b"False\n", "all that it runs is compiled by now"

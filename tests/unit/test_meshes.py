@@ -51,9 +51,11 @@ def test_normalise():
 
 def test_surface_points_lie_on_the_surface_and_repeat():
     box = trimesh.creation.box()
-    points = surface_points(box, 500, 3)
+    points, faces = surface_points(box, 500, 3)
     np.testing.assert_allclose(np.abs(points).max(axis=1), 0.5, atol=1e-6)
-    assert np.array_equal(points, surface_points(box, 500, 3))
+    along = (points * box.face_normals[faces]).sum(axis=1)
+    np.testing.assert_allclose(along, 0.5, atol=1e-6)
+    assert np.array_equal(points, surface_points(box, 500, 3)[0])
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real meshes are not on this machine")

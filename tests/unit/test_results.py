@@ -89,6 +89,7 @@ def write_inputs(rng: np.random.Generator) -> None:
     found = RESULTS / "shapes.parquet", RESULTS / "rejected.tsv"
     table.collect(entries, RESULTS / "sdf", *found, CONFIG.dataset.max_rejected_fraction)
     quality = {"loss": 0.1, "iou": 0.9, "iou_near": 0.8, "chamfer": 1.23, "f_score": 0.7}
+    quality["thin"] = float("nan")
     fields = rng.normal(size=(len(TRAIN + VAL), SPEC.n_weights)).astype(np.float32)
     fitted = [(*row, w, quality) for row, w in zip(rows, fields, strict=False)]
     weights.write_fields(RESULTS / "weights.parquet", SPEC, fields[0], fitted)

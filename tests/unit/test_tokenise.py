@@ -1,4 +1,4 @@
-"""The benchmark of fits and codings, at toy size."""
+"""The experiment on fits and codings, at toy size."""
 
 import csv
 import importlib.util
@@ -11,19 +11,17 @@ import pytest
 
 from nefgpt.base.errors import InputError
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
-@pytest.fixture(scope="module")
-def tokenise():
+@pytest.fixture
+def tokenise(monkeypatch):
     """The command as a module."""
-    before = sys.path.copy()
-    sys.path.insert(0, str(BENCHMARKS))  # as when it is called as a script
-    spec = importlib.util.spec_from_file_location("tokenise", BENCHMARKS / "tokenise.py")
+    monkeypatch.syspath_prepend(EXPERIMENTS)  # as when it is called as a script
+    spec = importlib.util.spec_from_file_location("tokenise", EXPERIMENTS / "tokenise.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = before
+    return module
 
 
 def read(path: Path) -> list[dict]:
@@ -78,21 +76,6 @@ def test_impossible_options_and_a_table_of_something_else_are_refused(
     with pytest.raises(InputError, match="other columns"):
         tokenise.append_missing(other, ["x"], [], lambda name: {"tokens": 3}, {"codes": "2"})
     assert other.read_text() == "name,value\na,1\n"
-
-
-def test_codes_that_never_change_cost_no_bits_and_random_ones_all_of_theirs(tokenise):
-    from token_measures import positional_bits
-
-    n, n_codes = 9, 16
-    same = np.full((n, 5), 3)
-    unigram = (n * 5 + 1) / (n * 5 + n_codes)
-    known = -math.log2((n + unigram) / (n + 1))
-    assert positional_bits(same, same[:2], n_codes) == pytest.approx(known)
-    noise = np.random.default_rng(0).integers(0, n_codes, (600, 20))
-    assert positional_bits(noise[:400], noise[400:], n_codes) == pytest.approx(4, abs=0.03)
-    # Each place has a code of its own: a distribution over all places would need two bits.
-    places = np.tile([0, 5, 10, 15], (n, 1))
-    assert positional_bits(places, places, n_codes) < 0.2
 
 
 def test_the_share_explained_is_all_of_it_within_the_span_and_none_outside(tokenise):

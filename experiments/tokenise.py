@@ -1,6 +1,6 @@
 """How well fields survive as tokens, and how predictable the tokens are, by kind of fit.
 
-    python benchmarks/tokenise.py --folder build/tokenise --out tokenise.csv
+    python experiments/tokenise.py --folder build/tokenise --out tokenise.csv
 
 Fits procedural airplanes by each method of token_methods.py, codes them, and appends a row as
 each method is measured; run again, it goes on with what is missing. Prints Markdown tables.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import token_methods
-from token_measures import explained, fidelity, gpt_bits, positional_bits
+from token_measures import explained, fidelity
 from token_methods import METHODS, Data, Lab
 
 from nefgpt import config
@@ -28,6 +28,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_table
 from nefgpt.fields import fused
 from nefgpt.fields.align import align
+from nefgpt.generators.gpt.bits import gpt_bits, positional_bits
 from nefgpt.signals.shapes import iou
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def measure_pair(lab: Lab, name: str, args: argparse.Namespace) -> dict:
         two = np.stack([align(spec, b[None], a)[0] for a, b in zip(one, two, strict=True)])
     losses, overlaps = [], []
     chosen = np.random.default_rng(0).permutation(data.values.shape[1])[:8192]
-    points, values = data.points[rows][:, chosen], data.values[rows][:, chosen]
+    points, values = (part[rows].take(chosen, axis=1) for part in (data.points, data.values))
     for share in (0.0, 0.5, 1.0):
         between = (one + share * (two - one)).astype(np.float32)
         found = np.stack([fused.values(spec, w, p) for w, p in zip(between, points, strict=True)])
@@ -132,7 +133,7 @@ def append_missing(path: Path, names: list[str], gpt: list[str], made, same: dic
         row["seconds_measured"] = number(time.perf_counter() - began)
         new = not path.exists()
         if not new and next(iter(read_rows(path)), row).keys() != row.keys():
-            raise InputError(f"{path} has other columns than this benchmark's: name another file")
+            raise InputError(f"{path} has other columns than this experiment's: name another file")
         with path.open("a", newline="") as stream:
             writer = csv.DictWriter(stream, row, lineterminator="\n")
             if new:
@@ -209,9 +210,9 @@ def make_lab(data: Data, args: argparse.Namespace, defaults: config.Config) -> L
 
 
 def main() -> None:
-    """Command line of the benchmark."""
+    """Command line of the experiment."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/tokenise.py",
+        prog="python experiments/tokenise.py",
         description="Compare ways of fitting fields by what their tokens keep of the shapes and "
         "by how predictable the tokens are. Settings not named here are config/config.yaml's.",
         epilog=f"Methods: {'; '.join(METHODS)}.",

@@ -23,8 +23,11 @@ from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.fields.stacked import evaluate
+from nefgpt.fitting import mean, reptile
 from nefgpt.fitting.basis import learn_basis
+from nefgpt.fitting.kind import Fitter
 from nefgpt.fitting.optimise import cosine, draw_points, fit_fields, training_points
+from nefgpt.fitting.settings import Template
 from nefgpt.generators.components import Differences
 from nefgpt.generators.gpt.codebook import fit_codes
 from nefgpt.generators.gpt.tokenizer import Tokenizer, fit_tokenizer
@@ -175,19 +178,18 @@ class Lab:
     def template(self, which: str, spec: FieldSpec | None = None, **changed) -> np.ndarray:
         """Weights [W] of a template: one shape's field, or one field of all train shapes."""
         settings = self.settings(**{"steps": 3 * self.steps, "pull": 1e-6} | changed)
+        if which == "mean":
+            return self.learned(mean, {"kind": "mean", **vars(settings)}, spec)
         start = self.random_start("template", spec)[None]
-        zero = np.zeros_like(start[0])
-        if which != "mean":
-            distance = self.centrality
-            row = int(distance.argmin() if which == "typical" else distance.argmax())
-            return self.fit(start, zero, settings, spec, [row])[0]
-        train = slice(self.data.n_train)
-        points = self.data.points[train].reshape(1, -1, 3)
-        values = self.data.values[train].reshape(1, -1)
-        seed = stable_seed(self.seed, "fit")
-        own = Space(zero)
-        found = fit_fields(spec or self.spec, points, values, start, own, settings, seed)
-        return found.weights[0]
+        distance = self.centrality
+        row = int(distance.argmin() if which == "typical" else distance.argmax())
+        return self.fit(start, np.zeros_like(start[0]), settings, spec, [row])[0]
+
+    def learned(self, how: Fitter, settings: dict, spec: FieldSpec | None = None) -> np.ndarray:
+        """What a fitter of the package finds from all train shapes to start from [W]."""
+        settings = Template(n_shapes=self.data.n_train, **settings)
+        train = self.data.signals[: self.data.n_train]
+        return how.prepare(spec or self.spec, train, settings, self.seed).anchor
 
 
 def timed(
@@ -230,17 +232,10 @@ def aligned(lab: Lab) -> Fitted:
     return Fitted(result, result[: lab.data.n_train].mean(axis=0), seconds, found.setup)
 
 
-def reptile_start(lab: Lab, outer: int = 300, inner: int = 16, shapes: int = 8) -> np.ndarray:
-    """Reptile (Nichol et al. 2018): step towards where a few Adam steps lead on train shapes."""
-    outer = max(1, min(outer, lab.steps))
-    rng = np.random.default_rng(stable_seed(lab.seed, "reptile"))
-    settings = lab.settings(steps=inner, points_per_step=1024, schedule="plateau")
-    weights = lab.random_start("template")
-    for i in range(outer):
-        rows = rng.choice(lab.data.n_train, min(shapes, lab.data.n_train), replace=False)
-        moved = lab.fit(weights, weights, settings, rows=rows.tolist(), order=i)
-        weights = weights + np.float32((1 - i / outer) * 0.5) * (moved.mean(axis=0) - weights)
-    return weights
+def reptile_start(lab: Lab) -> np.ndarray:
+    """A start that few steps lead far from."""
+    settings = vars(lab.settings(steps=min(300, lab.steps), points_per_step=1024))
+    return lab.learned(reptile, {"kind": "reptile", "fields_per_step": 8, **settings})
 
 
 def from_reptile(lab: Lab) -> Fitted:
@@ -297,7 +292,7 @@ def in_basis(k: int) -> Callable[[Lab], Fitted]:
         changed = {"n_components": k, "steps": lab.options["basis_steps"]}
         settings = dataclasses.replace(lab.options["template"], **changed)
         began = time.perf_counter()
-        mean, basis, _ = learn_basis(
+        origin, basis, _ = learn_basis(
             lab.spec,
             lab.data.points[train],
             lab.data.values[train],
@@ -308,7 +303,7 @@ def in_basis(k: int) -> Callable[[Lab], Fitted]:
         zero = np.zeros(len(basis), np.float32)
         fit = lab.options["fit"]
         fit = dataclasses.replace(fit, steps=min(lab.steps, fit.steps))
-        found = timed(lab, lambda: mean, lambda t: lab.fit(zero, t, fit, basis=basis))
+        found = timed(lab, lambda: origin, lambda t: lab.fit(zero, t, fit, basis=basis))
         return dataclasses.replace(found, setup=setup)
 
     return run
@@ -324,7 +319,7 @@ def residual(lab: Lab) -> Fitted:
 
 
 def paper(lab: Lab) -> Fitted:
-    """The paper's recipe at this benchmark's size: frequency 1, occupancy at 0.005, MSE."""
+    """The paper's recipe at this experiment's size: frequency 1, occupancy at 0.005, MSE."""
     spec = spec_of("paper", lab)
     recipe = {"loss": "mse", "schedule": "plateau"}
     return timed(

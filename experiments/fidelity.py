@@ -1,6 +1,6 @@
 """How well fields keep their shapes, over their specification and the way they are fitted.
 
-    python benchmarks/fidelity.py --real FOLDER --out fidelity.csv
+    python experiments/fidelity.py --real FOLDER --out fidelity.csv
 
 For each dataset (procedural airplanes; with --real a folder of meshes) and each variant a
 template is fitted to the most typical shape and all others from it, without a basis. A row is
@@ -48,12 +48,8 @@ from nefgpt.inputs import meshes
 from nefgpt.inputs.airplanes import write
 from nefgpt.inputs.listing import SUFFIXES, safe_id
 from nefgpt.inputs.splits import hash_unit
-from nefgpt.report import render
-from nefgpt.signals import (
-    sdf,
-    shapes,
-)
-from nefgpt.signals.chamfer import both_nearest, chamfer_matrix, within
+from nefgpt.signals import render, sdf, shapes
+from nefgpt.signals.chamfer import chamfer_matrix
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.settings import Sampling
 from nefgpt.signals.surface import Surface, surface
@@ -63,7 +59,6 @@ ROOT = Path(__file__).parents[1]
 log = logging.getLogger(__name__)
 
 SEED = 0
-N_DENSE = 16384  # surface points: nearer to each other than the F-score's 0.01
 N_THIN = 4096  # of them are asked whether they lie on a thin part
 PACK = 4  # fields fitted at once
 MIN_COMPONENT = 0.02
@@ -181,7 +176,7 @@ class Data:
     ids : of the fitted shapes, the template's first.
     signals : what the SDF stage wrote of them.
     surfaces : their meshes in field coordinates.
-    dense : float32 [N_DENSE, 3] points on each.
+    dense : float32 [shapes.N_DENSE, 3] points on each.
     thin : float32 [k, 3] of those that lie on thin parts.
     reference : float32 [n, N_POINTS, 3] normalised clouds of other shapes.
     among : float64 [n, n] Chamfer distances within `reference`.
@@ -242,7 +237,7 @@ def prepare(kind: str, real: Path | None, folder: Path, n: int, n_points: int) -
         mesh = meshes.load_mesh(path)
         vertices = (mesh.vertices - signal["center"]) * signal["scale"]
         mesh = trimesh.Trimesh(vertices, mesh.faces, process=False)
-        points, faces = trimesh.sample.sample_surface(mesh, N_DENSE, seed=SEED)
+        points, faces = trimesh.sample.sample_surface(mesh, shapes.N_DENSE, seed=SEED)
         few, normals = points[:N_THIN], mesh.face_normals[faces[:N_THIN]]
         data.signals.append(signal)
         data.surfaces.append(Surface(vertices, np.asarray(mesh.faces), mesh.body_count))
@@ -254,12 +249,8 @@ def prepare(kind: str, real: Path | None, folder: Path, n: int, n_points: int) -
 
 def compare(found: Surface, data: Data, i: int) -> dict:
     """One surface against the mesh of shape `i`."""
-    row = shapes.closeness(found, data.dense[i]) | {"components": found.n_components}
-    row["thin"] = float("nan")
-    if len(data.thin[i]):
-        points = found.sample(N_DENSE, SEED + 1) if found.valid else None
-        row["thin"] = within(both_nearest(data.thin[i], points)[0]) if found.valid else 0.0
-    return row
+    close = shapes.closeness(found, data.dense[i], data.thin[i])
+    return close | {"components": found.n_components}
 
 
 def summary(rows: list[dict], surfaces: list[Surface], data: Data) -> dict:
@@ -377,7 +368,7 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
     for i in range(min(args.quantised, len(weights))):
         field = tokenizer.decode(tokenizer.encode(Differences(weights[i : i + 1] - template)))[0]
         new = shapes.overlap(spec, field, data.signals[i])
-        new |= shapes.closeness(surface(spec, field, **extract), data.dense[i])
+        new |= compare(surface(spec, field, **extract), data, i)
         lost.append({k: new[k] - rows[i][k] for k in ("iou", "chamfer", "f_score")})
     row = summary(rows, surfaces, data)
     row |= {f"quantised_{k}": float(np.nanmedian([r[k] for r in lost])) for k in lost[0]}
@@ -387,7 +378,8 @@ def measure(name: str, data: Data, args: argparse.Namespace, keep: Path) -> dict
 
 def settings_of(name: str, args: argparse.Namespace) -> str:
     """Everything that a row depends on besides its dataset, as JSON."""
-    common = {"sdf_points": args.sdf_points, "dense": N_DENSE, "seed": SEED, "shapes": args.shapes}
+    common = {"sdf_points": args.sdf_points, "dense": shapes.N_DENSE, "seed": SEED}
+    common["shapes"] = args.shapes
     if name == "meshes":
         return json.dumps(common, sort_keys=True)
     spec, fit, extract = variant(name, args)
@@ -440,9 +432,9 @@ def picture(data: Data, names: list[str], ids: list[str], kept: Path, args) -> F
 
 
 def parse() -> argparse.Namespace:
-    """Command line of the benchmark."""
+    """Command line of the experiment."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/fidelity.py",
+        prog="python experiments/fidelity.py",
         description="Measure how well fields keep their shapes, over field specifications and "
         "fit settings, and print a Markdown table. Goes on where an earlier call stopped.",
         epilog=f"variants: {'; '.join(VARIANTS)}",

@@ -1,4 +1,4 @@
-"""What tokenise.py measures of a method: fidelity, and how predictable its codes are."""
+"""How predictable codes are: bits a token of held-out fields, by two models of the train ones."""
 
 import math
 from pathlib import Path
@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from nefgpt.base.files import read_table
-from nefgpt.fields.spec import FieldSpec
 from nefgpt.generators.gpt.batches import smooth_targets
 from nefgpt.generators.gpt.tokens import write_tokens
 from nefgpt.generators.gpt.train import COLUMNS, train
 from nefgpt.generators.settings import Gpt
-from nefgpt.signals.shapes import quality
 
 WIDTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the smoothing, in codes
 
@@ -32,7 +30,7 @@ def positional_bits(train_tokens: np.ndarray, held: np.ndarray, n_codes: int) ->
 
     Parameters
     ----------
-    train_tokens, held : int [n, L] and [m, L].
+    train_tokens, held : int [n, L] and [m, L], codes below `n_codes`; n >= 1.
     """
     counts = _counts(train_tokens, n_codes)
     n, unigram = len(train_tokens), counts.sum(axis=0) + 1
@@ -54,8 +52,18 @@ def gpt_bits(
 ) -> float:
     """Bits a token of held-out fields by a GPT trained on the train ones.
 
-    The lowest of its evaluations, all on the held-out fields: a little optimistic, equally so
-    for all methods.
+    The lowest of its evaluations, all on the held-out fields: a little optimistic, and equally
+    so for all ways of coding.
+
+    Parameters
+    ----------
+    tokens : int [n, L], those of the train fields first.
+    folder : for the table, the model and its losses.
+
+    Raises
+    ------
+    InputError
+        when the loss turns non-finite, or there is no train or no held-out field.
     """
     n = len(tokens)
     splits = ["train" if i < n_train else "val" for i in range(n)]
@@ -63,25 +71,3 @@ def gpt_bits(
     write_tokens(folder / "tokens.parquet", rows, tokens, n_codes)
     train(folder / "tokens.parquet", folder, settings, seed)
     return read_table(folder / "losses.csv", COLUMNS)["val_loss"].astype(float).min() / math.log(2)
-
-
-def explained(fields: np.ndarray, n_train: int, k: int = 32) -> float:
-    """Share of held-out variance about the train mean within k train components, in percent."""
-    mean = fields[:n_train].mean(axis=0)
-    rows = np.linalg.svd(fields[:n_train] - mean, full_matrices=False)[2][:k]
-    held = fields[n_train:] - mean
-    return 100 * float(np.square(held @ rows.T).sum() / np.square(held).sum())
-
-
-def fidelity(spec: FieldSpec, fields: np.ndarray, signals: list[dict], resolution: int) -> dict:
-    """Medians of iou, iou_near and chamfer of fields [n, W]; how many have no surface."""
-    rows = [
-        quality(spec, field, signal, resolution)
-        for field, signal in zip(fields, signals, strict=True)
-    ]
-    found = {name: float(np.nanmedian([row[name] for row in rows])) for name in ("iou", "iou_near")}
-    chamfer = np.array([row["chamfer"] for row in rows])
-    lost = int(np.isnan(chamfer).sum())
-    # A field without a surface is infinitely far: the median then says what it should.
-    found["chamfer"] = float(np.median(np.where(np.isnan(chamfer), np.inf, chamfer)))
-    return found | {"lost": lost}
