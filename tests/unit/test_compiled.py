@@ -16,6 +16,7 @@ import pytest
 from nefgpt.base import compiled, compiling
 from nefgpt.base.errors import InputError
 from nefgpt.fields import fused
+from nefgpt.fields.fits import Batch, Space
 from nefgpt.fields.settings import Optimiser
 from nefgpt.fields.spec import FieldSpec, random_weights
 from nefgpt.generators.gpt import codebook
@@ -41,12 +42,13 @@ def some_work() -> list[np.ndarray]:
     chosen, rows = rng.integers(300, size=(60, 280)), np.arange(3)
     basis = rng.normal(size=(4, spec.n_weights)).astype(np.float32)
     results = [fused.values(spec, free[0], points[0])]
-    results += fused.gradients(spec, free, free[0], None, points, target, rows, chosen[0], "l1")
+    batch = Batch(points, target, rows, chosen[0])
+    results += fused.gradients(spec, free, Space(free[0]), batch, "l1")
     for schedule, start, some in (("cosine", free, None), ("plateau", free[:, :4], basis)):
         settings = Optimiser(loss="mse", pull=0.01, averaging=0.9, schedule=schedule)
-        fits = fused.Fit(spec, points, target, start, free[0], some, settings)
+        fits = fused.Fit(spec, points, target, start, Space(free[0], some), settings)
         fits.advance(chosen, np.linspace(1, 0.1, 60))
-        results += fits.result()
+        results += [part for part in fits.result() if part is not None]
     results.append(surface.evaluate_near(spec, free[1], 40, 0.01))
     clouds = rng.normal(size=(9, 70, 3)).astype(np.float32)
     results += chamfer.both_nearest(clouds[0], clouds[1])
