@@ -306,3 +306,24 @@ def test_command_line(clouds, templates, tmp_path, monkeypatch):
     fit.main()
     assert set(json.loads(manifest.read_text())) == {"e1", "e2"}
     assert sorted(path.stem for path in out.iterdir()) == ["e1", "e2"]
+
+
+@pytest.mark.parametrize("kind", ["mean", "reptile"])
+def test_starts_of_many_shapes_are_near_all_of_them(kind, clouds, templates, tmp_path):
+    """A few steps from there leave a smaller loss than from random weights."""
+    shapes = {name: clouds[name] for name in list(clouds)[:5]}
+    chosen = settings(
+        Template, kind=kind, n_shapes=5, steps=150, fields_per_step=3, learning_rate=0.01
+    )
+    template.make(SPEC, shapes, tmp_path / "t.safetensors", chosen, 0)
+    found = load_field(tmp_path / "t.safetensors")
+    assert found.basis is None and found.record["shape_ids"] == sorted(shapes)
+    points, values = optimise.training_points(SPEC, [load_signal(clouds["e3"])])
+    losses = []
+    for start in (found.weights, random_weights(SPEC, 0)):
+        fit_settings = settings(steps=20)
+        fitted = optimise.fit_fields(
+            SPEC, points, values, start[None], Space(start), fit_settings, 0, progress=False
+        )
+        losses.append(fitted.losses[0])
+    assert losses[0] < 0.7 * losses[1]

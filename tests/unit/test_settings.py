@@ -41,7 +41,10 @@ def test_missing_keys_have_their_defaults():
         (Dataset, '{"n_shapes": 9, "split": {"trian": 1}}', "Split has no settings trian"),
         (Dataset, '{"n_shapes": 9, "split": {"train": 1.0}}', "Split: .* add up to 1.4"),
         (SplitFiles, '{"train": "a", "val": "b"}', "SplitFiles: .*'test'"),
-        (Template, '{"n_shapes": 2}', "Template: .* needs n_components >= 1"),
+        (Template, '{"n_shapes": 2}', "Template: kind one takes one shape"),
+        (Template, '{"n_shapes": 2, "kind": "basis"}', "kind basis needs n_components >= 1"),
+        (Template, '{"kind": "mean", "n_shapes": 2, "n_components": 3}', "has no n_components"),
+        (Template, '{"kind": "reptile"}', "kind reptile learns from several shapes"),
         (Optimiser, "[1]", "expected a JSON object"),
     ],
 )

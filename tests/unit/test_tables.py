@@ -40,7 +40,7 @@ def test_table2_csv(built):
     frame = pd.read_csv(built[1] / "table2.csv", dtype=str, keep_default_na=False)
     assert list(frame.columns) == [
         "method", "setting", "source", "MMD x100", "COV %", "1-NNA %", "FPD", "valid %",
-        "copies %", "a_b|%",
+            "copies %", "a_b|%",
     ]  # fmt: skip
     assert list(frame["source"]) == ["measured"] * 3 + ["published"] * 8
     assert frame.iloc[0].tolist() == [

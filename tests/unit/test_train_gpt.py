@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from nefgpt.base import training
 from nefgpt.base.errors import InputError
+from nefgpt.generators import train as stage
 from nefgpt.generators.gpt import batches
 from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.gpt.model import GPT, GPTConfig
@@ -153,10 +154,10 @@ def test_bad_tokens_are_named(damage, tokens, tmp_path):
 
 
 def test_command_line(tokens, tmp_path, monkeypatch):
-    words = ["train_gpt", "--tokens", str(tokens), "--out-dir", str(tmp_path / "gpt")]
+    words = ["train", "gpt", "--table", str(tokens), "--out-dir", str(tmp_path / "gpt")]
     chosen = json.dumps(asdict(settings(iterations=2)))
     monkeypatch.setattr("sys.argv", [*words, "--settings", chosen])
-    train_gpt.main()
+    stage.main()
     assert json.loads((tmp_path / "gpt/config.json").read_text())["n_codes"] == N_CODES
 
 
