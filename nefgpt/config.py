@@ -69,9 +69,11 @@ class Config:
     regression: Regression | None = None
 
     def __post_init__(self) -> None:
+        taken = set(RESERVED)
         for kind in TRAINED:
-            for model in sorted(set(getattr(self, kind)) & set(RESERVED)):
+            for model in sorted(set(getattr(self, kind)) & taken):
                 raise ValueError(f"{kind}.{model}: a row of the table is called so")
+            taken |= set(getattr(self, kind))
         if self.tuning and self.tuning.model not in self.gpt:
             raise ValueError(f"tuning.model = {self.tuning.model!r}: there is no such entry in gpt")
         images = self.dataset.images

@@ -177,10 +177,12 @@ def _pool(count: int) -> "ThreadPoolExecutor":
 def in_threads(work: Callable[[slice], None], n: int) -> None:
     """Share `n` rows among the `threads`."""
     most = threads()
-    count = min(most, n)
+    count = max(1, min(most, n))
     cuts = np.linspace(0, n, count + 1).astype(int)
     mine, *others = map(slice, cuts[:-1], cuts[1:])
     waiting = [_pool(most).submit(work, part) for part in others]
-    work(mine)
-    for future in waiting:
-        future.result()
+    try:
+        work(mine)
+    finally:
+        for future in waiting:
+            future.result()

@@ -1,6 +1,4 @@
-"""Where PyTorch computes and how: the GPU if there is one, which fits are worth its start, and
-subnormal numbers.
-"""
+"""Where PyTorch computes and how: the GPU if there is one, and subnormal numbers."""
 
 import contextlib
 import ctypes

@@ -1,8 +1,4 @@
-"""Metrics of sets of shapes or images, from the distances between their members.
-
-MMD and COV after Achlioptas et al. (2018), 1-NNA after Yang et al. (PointFlow, 2019), as
-DESIGN.md section 3 defines them.
-"""
+"""Score a row: its draws by every metric, and the training signals nearest to each sample."""
 
 import argparse
 import zipfile
@@ -138,6 +134,8 @@ def main() -> None:
     one.add_argument("--classes", type=Path, help="with --classifier: CSV, a row per class")
     one.add_argument("--nearest", type=Path, required=True, help="CSV, a row per sample")
     args = parser.parse_args()
+    if args.command == "score" and args.classifier and not args.classes:
+        parser.error("--classifier needs --classes")
     reference, train, kind = read_clouds(args.reference), read_clouds(args.train), named(args.kind)
     if args.command == "reference":
         found = reference_distances(reference, train, kind)

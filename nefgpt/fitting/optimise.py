@@ -59,7 +59,7 @@ def fit_fields(
     """Fit F fields simultaneously with Adam, all weights or their coefficients in a basis.
 
     Every field sees the same point numbers at the same step, so that fields of similar shapes
-    take similar paths (DESIGN.md, section 7). On a CPU a field's result does not depend on the
+    take similar paths. On a CPU a field's result does not depend on the
     others; on a GPU, which rounds products to TF32, it may in its third digit.
 
     Parameters

@@ -43,11 +43,13 @@ class Template(Optimiser):
 
     def used(self) -> dict:
         """What the template depends on: each kind leaves some keys idle."""
+        one = ("fields_per_step", "coefficient_learning_rate", "inner_steps")
+        many = ("schedule", "averaging", "quality_resolution")
         idle = {
-            "one": ("fields_per_step", "coefficient_learning_rate", "inner_steps"),
-            "mean": ("fields_per_step", "coefficient_learning_rate", "inner_steps"),
-            "basis": ("schedule", "averaging", "quality_resolution", "inner_steps"),
-            "reptile": ("schedule", "averaging", "quality_resolution", "coefficient_learning_rate"),
+            "one": one,
+            "mean": (*one, "quality_resolution"),
+            "basis": (*many, "inner_steps"),
+            "reptile": (*many, "coefficient_learning_rate"),
         }[self.fitter]
         values = {name: value for name, value in vars(self).items() if name not in idle}
         del values["shape_id"]

@@ -113,7 +113,7 @@ class Generator(Protocol):
         """What `sample` needs and all draws share."""
 
     def sample(self, loaded: object, given: Given, setting: object, n: int, seed: int) -> Made:
-        """Make `n` fields; the same seed gives the same fields, and more of them the same first."""
+        """Make `n` fields; the same seed gives the same ones, and more samples begin with these."""
 
 
 def generator(kind: str) -> Generator:

@@ -1,6 +1,6 @@
 """The ladder of bounds: train fields as they are, or after quantisation, stand in as samples.
 
-See DESIGN.md, section 6. The rows show what the later stages make of real fields.
+The rows show what the later stages make of real fields.
 """
 
 import numpy as np

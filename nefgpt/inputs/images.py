@@ -65,8 +65,9 @@ def read_image(source: str, channels: int | None = None) -> np.ndarray:
         naming the file, when it cannot be read.
     """
     name, _, number = source.rpartition("#")
-    images = _source(name if name else source, channels)
-    index = int(number) if name else 0
+    of_many = bool(name) and number.isdecimal()  # else a # is part of the file's name
+    images = _source(name if of_many else source, channels)
+    index = int(number) if of_many else 0
     if index >= len(images):
         raise InputError(f"{source}: the file has {len(images)} images")
     return images[index]

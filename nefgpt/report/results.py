@@ -21,7 +21,7 @@ from nefgpt.signals.table import read_shapes
 
 
 class Sample(NamedTuple):
-    """One sample of a row of the ladder.
+    """One sample of a row of the table.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Run:
         return Shown(None, self.folder / self.files.folder / f"{shape_id}.npz", root)
 
     def samples(self, row: str, setting: str) -> list[Sample]:
-        """Samples of one row of the ladder, in order.
+        """Samples of one row of the table, in order.
 
         Raises
         ------

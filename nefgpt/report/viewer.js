@@ -6,7 +6,7 @@
   const START = { azimuth: 40, elevation: 30, zoom: 1 };
   const DRAG = 0.5; // degrees a pixel
   const STEP = 6; // degrees a key
-  // Lights, colours and creases of the figures (nefgpt/render.py): in camera coordinates.
+  // Lights, colours and creases of the figures (nefgpt/signals/render.py): in camera coordinates.
   const KEY_LIGHT = [-0.437, 0.728, 0.534];
   const FILL_LIGHT = [0.868, 0.109, 0.488];
   const FRONT = [168, 186, 209];

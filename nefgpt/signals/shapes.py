@@ -23,7 +23,7 @@ from nefgpt.signals.kind import Decoded, Measure, Shown
 from nefgpt.signals.settings import Extract
 from nefgpt.signals.surface import Surface, surface
 
-N_POINTS = 2048  # per cloud, DESIGN.md section 3
+N_POINTS = 2048  # per cloud
 N_DENSE = 16384  # surface points: nearer to each other than 0.01 field units
 QUALITY = {
     "iou": Measure("IoU", 0.05),

@@ -242,3 +242,11 @@ def test_digit_is_fitted_from_a_template(tmp_path):
     stored = np.asarray(Image.open(tmp_path / "d3.png"))
     np.testing.assert_allclose(stored / 255, found.compared, atol=0.003)
     assert images.decode(SPEC, weights * np.nan, Extract(), 0, (8, 8)).compared is None
+
+
+@pytest.mark.parametrize("name", ["a#1.png", "x.png#2.png", "b#/c.png"])
+def test_a_file_may_have_a_number_sign_in_its_name(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((4, 6), 103, np.uint8)).save(path)
+    np.testing.assert_allclose(read_image(str(path)), np.full((4, 6), 103 / 255), atol=1e-6)

@@ -14,6 +14,7 @@ import trimesh
 
 from nefgpt.fields.file import load_field
 from nefgpt.inputs.airplanes.write import shape_id
+from nefgpt.inputs.settings import Split
 from nefgpt.inputs.splits import split_of
 from nefgpt.stages import VERSIONS
 from tests.workflow import test_image_workflow
@@ -283,7 +284,7 @@ def test_new_setting_samples_only_itself(run):
 
 def test_added_mesh_fits_that_mesh(run):
     config = changed("dataset.n_shapes", 16)
-    splits = [split_of(shape_id(0, i), TINY["dataset"]["split"], seed=0) for i in (14, 15)]
+    splits = [split_of(shape_id(0, i), Split(**TINY["dataset"]["split"]), seed=0) for i in (14, 15)]
     fits = sum(split != "test" for split in splits)
     assert fits > 0
     found = stale(run, config)
@@ -299,7 +300,7 @@ def test_added_mesh_fits_that_mesh(run):
         ("fit.steps", "many", "fit.steps = 'many'"),
         ("dataset.split", {"train": 1, "val": 1, "test": 1}, "add up to 3"),
         ("dataset.root", None, None),
-        ("gpt.gaussian", {}, "row of the ladder"),
+        ("gpt.gaussian", {}, "a row of the table is called so"),
     ],
 )
 def test_bad_config_is_refused_before_any_job(key, value, message, tmp_path):

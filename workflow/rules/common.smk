@@ -264,7 +264,7 @@ def signals(shape_ids):
 
 
 def image_sources(wildcards):
-    """The pack's PNG files; of other images, which are many in one file, none.
+    """The pack's PNG files; none of other images, whether many in one file or in place of MNIST.
 
     A pack that has lost an image runs again although its manifest is there.
     """

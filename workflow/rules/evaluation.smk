@@ -192,7 +192,7 @@ rule figures:
         rules.shapes.output.shapes,
         rules.tokens.output,
         rules.weights.output,
-        [f"{RESULTS}/gpt/{model}/losses.csv" for model in CONFIG["gpt"]],
+        [f"{RESULTS}/{kind}/{m}/losses.csv" for kind in TRAINED for m in CONFIG[kind]],
         [
             f"{RESULTS}/samples/{m}/{s}/{f}"
             for m, s in FIELD_SETS

@@ -99,7 +99,7 @@ rule extract:
     log:
         f"{RESULTS}/logs/extract/{{model}}/{{setting}}.log",
     wildcard_constraints:
-        model=f"(?!{REAL}).+",
+        model=f"(?!{REAL}/).+",
     priority: 2
     conda:
         "../envs/core.yaml"

@@ -5,7 +5,7 @@ Two kinds share all code but the linear map in front of the codes:
 - "scalar" (the paper): every weight's difference to the template is one token;
 - "basis": the difference is seen along the leading principal components of the train fields,
   and each whitened score is one token, most variance first. Sequences become short, and
-  codes of a smooth, low-dimensional family of fields become predictable (DESIGN.md, section 7).
+  codes of a smooth, low-dimensional family of fields become predictable.
 """
 
 import argparse
