@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from nefgpt.base.settings import Count, settings
-from nefgpt.fields.settings import Optimiser
+from nefgpt.fields.settings import Optimiser, Steps
 
 
 @settings
@@ -67,12 +67,9 @@ class Fit(Optimiser):
 
 
 @settings
-class StartFit:
+class StartFit(Steps):
     """The fits from the template and from random starts, all weights free."""
 
     steps: Count = 1000
-    points_per_step: Count = 4096
-    learning_rate: Annotated[float, Gt(0)] = 0.01
     loss: Literal["l1", "mse"] = "mse"
-    schedule: Literal["cosine", "plateau"] = "cosine"
     quality_resolution: Annotated[int, Ge(16), Le(512)] = 64

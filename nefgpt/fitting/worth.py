@@ -2,7 +2,7 @@
 
 import itertools
 
-from nefgpt.fields.settings import Optimiser
+from nefgpt.fields.settings import Steps
 from nefgpt.fields.spec import FieldSpec
 
 # Floating-point operations that a CPU core is done with (at 50 GFLOP/s, docs/fit.md) when PyTorch
@@ -18,7 +18,7 @@ def flops_per_point(spec: FieldSpec) -> int:
     return 2 * (3 * sum(products) - products[0])
 
 
-def worth_a_gpu(spec: FieldSpec, n_fields: int, settings: Optimiser) -> bool:
+def worth_a_gpu(spec: FieldSpec, n_fields: int, settings: Steps) -> bool:
     """Whether fits that are one job take a CPU core longer than it takes to start a GPU."""
     points = n_fields * settings.steps * settings.points_per_step
     return points * flops_per_point(spec) > _WORTH

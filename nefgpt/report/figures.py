@@ -172,13 +172,13 @@ def _accuracy(run: Run) -> dict[int, float]:
 
 
 def _losses(run: Run) -> Figure:
-    tokens, codes = run.tokens()
+    tokens, codes = run.tokens
     unigram = float(plots.entropy_bits(np.bincount(tokens.ravel(), minlength=len(codes))))
     return plots.loss_curves({model: run.losses(model) for model in run.config.gpt}, unigram)
 
 
 def _tokens(run: Run) -> Figure:
-    tokens, codes = run.tokens()
+    tokens, codes = run.tokens
     return plots.token_statistics(tokens, codes)
 
 

@@ -117,6 +117,7 @@ class Run:
         """The fields that were fitted."""
         return read_fields(self.folder / "weights.parquet")
 
+    @cached_property
     def tokens(self) -> tuple[np.ndarray, np.ndarray]:
         """Tokens uint16 [n, L] of the train split, and the codes' values [K]."""
         table = read_tokens(self.folder / "tokens.parquet")
