@@ -197,7 +197,7 @@ def keys_of(schema: dict, block: dict, prefix: str = "") -> set[str]:
     for name, about in block["properties"].items():
         kinds = [about, *about.get("anyOf", [])]
         named = NAMED.get(name)
-        if named:
+        if named and "patternProperties" in about:
             kinds, name = list(about["patternProperties"].values()), f"{name}.{named}"
         inner = [kind["$ref"].split("/")[-1] for kind in kinds if "$ref" in kind]
         for reference in inner:
