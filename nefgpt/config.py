@@ -94,6 +94,9 @@ class Config:
         if self.field.out_dim not in self.dataset.channels:
             wanted = " or ".join(map(str, self.dataset.channels))
             raise ValueError(f"dataset.kind {self.dataset.kind} needs field.out_dim {wanted}")
+        judged = self.evaluation
+        if images and (judged.normalisation != "shape" or judged.emd_points or judged.fpd):
+            raise ValueError("evaluation.normalisation, emd_points and fpd are for shapes")
 
     @property
     def signals(self) -> str:

@@ -59,6 +59,6 @@ VERSIONS = {
     "regression": 3,
     "extract": 3,
     "classifier": 2,
-    "evaluate": 4,
+    "evaluate": 5,
     "present": 6,
 }
