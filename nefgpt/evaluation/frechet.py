@@ -62,7 +62,9 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     values of the two centred sets' product: exact however few the samples are, where a root of
     singular matrices is not.
     """
-    parts = [(x - x.mean(axis=0)) / np.sqrt(max(len(x) - 1, 1)) for x in (a, b)]
+    parts = [
+        np.linalg.qr((x - x.mean(axis=0)) / np.sqrt(max(len(x) - 1, 1)), mode="r") for x in (a, b)
+    ]
     between = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
     spread = sum(np.square(part).sum() for part in parts)
     root = np.linalg.svd(parts[0] @ parts[1].T, compute_uv=False).sum()

@@ -70,12 +70,11 @@ def halves(draws: Sequence[tuple[Samples, Known]], seed: int) -> dict[str, np.nd
     return {name: np.array([one[name] for one in found]) for name in found[0]}
 
 
-def interval(value: float, spread: np.ndarray, percent: bool = False) -> tuple[float, float]:
-    """Ends of the interval about a value, from the halves' values; within 0 to 100 of percents."""
+def interval(value: float, spread: np.ndarray) -> tuple[float, float]:
+    """Ends of the interval about a value, from the halves' values."""
     tail = (100 - LEVEL) / 2
     low, high = value + np.percentile(spread - spread.mean(), [tail, 100 - tail])
-    low, high = min(low, value), max(high, value)
-    return (max(low, 0.0), min(high, 100.0)) if percent else (low, high)
+    return min(low, value), max(high, value)
 
 
 def table(rows: Sequence[tuple[pd.DataFrame, dict[str, np.ndarray]]]) -> pd.DataFrame:
@@ -95,8 +94,9 @@ def table(rows: Sequence[tuple[pd.DataFrame, dict[str, np.ndarray]]]) -> pd.Data
             if not (np.isfinite(value) and np.isfinite(spread).all()):
                 continue
             line = {"method": first["method"], "setting": first["setting"], "metric": name}
-            low, high = interval(value, spread, name.endswith("%"))
-            line |= {"value": value, "low": low, "high": high}
+            low, high = interval(value, spread)
+            most = 100.0 if name.endswith("%") else np.inf  # and no measure is below zero
+            line |= {"value": value, "low": max(low, 0.0), "high": min(high, most)}
             if above is not None and name in above[2]:
                 difference = value - above[2][name][0]
                 low, high = interval(difference, spread - above[2][name][1])

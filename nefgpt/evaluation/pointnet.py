@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -155,8 +154,8 @@ def load_network(extractor: str, checkpoint: Path) -> nn.Module:
             state = state.get("model_state_dict", state)
         model = kind(len(state[f"{last}.weight"]))
         model.load_state_dict(state)
-    # PyTorch's unpickler raises whatever a broken file leads to.
-    except (OSError, SafetensorError, KeyError, EOFError, RuntimeError, AttributeError) as error:
+    # The readers raise whatever a broken file, or one of something else, leads to.
+    except Exception as error:
         raise InputError(f"{checkpoint} is no checkpoint of {extractor}: {error!s:.300}") from error
     return model.eval()
 
