@@ -37,6 +37,7 @@ STAGES = {
     "clouds": Stage("evaluation.clouds", "what the metrics compare of real signals"),
     "classifier": Stage("evaluation.classifier", "train a classifier on real images"),
     "metrics": Stage("evaluation.score", "score samples against the test split"),
+    "likelihood": Stage("evaluation.likelihood", "bits of held-out fields, by density"),
     "tune": Stage("evaluation.tune", "compare sampling settings on the val split"),
     "tables": Stage("evaluation.tables", "gather metrics into tables"),
     "present": Stage("report.figures", "draw the figures, write the page"),
@@ -59,6 +60,7 @@ VERSIONS = {
     "regression": 3,
     "extract": 3,
     "classifier": 2,
+    "likelihood": 1,
     "evaluate": 4,
     "present": 6,
 }

@@ -48,11 +48,14 @@ class Gpt:
 
 @settings
 class Setting:
-    """One way of sampling from a transformer's distribution."""
+    """One way of sampling from a transformer's distribution.
+
+    The temperature "calibrated" is the one at which the model says fewest bits of the val split.
+    """
 
     top_k: Count | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
-    temperature: Annotated[float, Ge(0)] = 1.0
+    temperature: Annotated[float, Ge(0)] | Literal["calibrated"] = 1.0
     guidance: Annotated[float, Ge(0)] | None = None
 
 
