@@ -4,6 +4,7 @@
 """
 
 import argparse
+import dataclasses
 import reprlib
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,15 @@ from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting.settings import Fit, Template
 from nefgpt.generators.kind import BOUNDS, KINDS, TRAINED
 from nefgpt.generators.rows import RESERVED, Row, rows_of
-from nefgpt.generators.settings import Gaussian, Gpt, Regression, Setting, Tokens
+from nefgpt.generators.settings import (
+    Diffusion,
+    DiffusionSetting,
+    Gaussian,
+    Gpt,
+    Regression,
+    Setting,
+    Tokens,
+)
 from nefgpt.inputs.settings import Dataset
 from nefgpt.signals.kind import name_of
 from nefgpt.signals.settings import Extract, Sdf
@@ -37,6 +46,9 @@ class Sampling:
     """The sampling settings, by name."""
 
     settings: Annotated[dict[Name, Setting], Len(1)]
+    diffusion: Annotated[dict[Name, DiffusionSetting], Len(1)] = dataclasses.field(
+        default_factory=lambda: {"ddim50": DiffusionSetting()}
+    )
     batch_size: Count = 32
 
 
@@ -60,6 +72,7 @@ class Config:
     fit: Fit = Fit()
     tokens: Tokens = Tokens()
     gpt: Annotated[dict[Name, Gpt], Len(1)]
+    diffusion: dict[Name, Diffusion] = dataclasses.field(default_factory=dict)
     sampling: Sampling
     gaussian: Gaussian = Gaussian()
     extract: Extract = Extract()

@@ -56,6 +56,7 @@ VERSIONS = {
     "weights": 2,
     "tokens": 4,
     "gpt": 5,
+    "diffusion": 1,
     "sample": 3,
     "regression": 3,
     "extract": 3,

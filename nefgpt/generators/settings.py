@@ -1,4 +1,4 @@
-"""How generators are trained and sampled: `tokens`, `gpt`, `sampling`, `gaussian`, `regression`."""
+"""How generators are trained and sampled: `tokens`, `gpt`, `diffusion`, `sampling`, ..."""
 
 from typing import Annotated, Literal
 
@@ -56,6 +56,45 @@ class Setting:
     top_k: Count | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     temperature: Annotated[float, Ge(0)] | Literal["calibrated"] = 1.0
+    guidance: Annotated[float, Ge(0)] | None = None
+
+
+@settings
+class Diffusion:
+    """One denoiser of fields and its training."""
+
+    learns: Literal["coefficients", "weights"] = "coefficients"
+    normalise: Literal["each", "all", "none"] = "each"
+    predicts: Literal["velocity", "field"] = "velocity"
+    network: Literal["mlp", "transformer"] = "mlp"
+    width: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    noise_steps: Annotated[int, Ge(2), Le(100_000)] = 1000
+    schedule: Literal["cosine", "linear"] = "cosine"
+    iterations: Count = 4000
+    batch_size: Count = 64
+    learning_rate: Rate = 1e-3
+    min_learning_rate: Annotated[float, Ge(0)] = 1e-5
+    warmup: Annotated[int, Ge(0), Le(10**9)] = 100
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    averaging: Annotated[float, Ge(0), Lt(1)] = 0.999
+    eval_every: Count = 250
+    class_dropout: Share = 0.0
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.network == "transformer" and self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+
+
+@settings
+class DiffusionSetting:
+    """One way of sampling from a denoiser: DDIM's steps, and the noise added on the way."""
+
+    steps: Count = 50
+    eta: Share = 0.0
     guidance: Annotated[float, Ge(0)] | None = None
 
 
