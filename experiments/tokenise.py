@@ -57,7 +57,7 @@ def measure(lab: Lab, name: str, args: argparse.Namespace) -> dict:
             signals = lab.data.signals[rows]
             measures = fidelity(spec, fields[rows], signals, args.resolution)
             row |= {f"{split}_{key}{stage}": number(value) for key, value in measures.items()}
-    bits = positional_bits(tokens[:n_train], tokens[n_train:], args.codes)
+    bits = positional_bits(tokens[:n_train], tokens[n_train:], args.codes).mean()
     row |= {"bits_token": number(bits), "bits_field": number(bits * length)}
     row["bits_weight"] = number(bits * length / spec.n_weights)
     row["gpt_bits_token"] = ""

@@ -23,6 +23,8 @@ from nefgpt.generators.kind import BOUNDS, KINDS, TRAINED
 from nefgpt.generators.rows import RESERVED, Row, rows_of
 from nefgpt.generators.settings import (
     Averages,
+    Diffusion,
+    DiffusionSetting,
     Gaussian,
     Gpt,
     Noise,
@@ -46,6 +48,9 @@ class Sampling:
     """The sampling settings, by name."""
 
     settings: Annotated[dict[Name, Setting], Len(1)]
+    diffusion: Annotated[dict[Name, DiffusionSetting], Len(1)] = dataclasses.field(
+        default_factory=lambda: {"ddim50": DiffusionSetting()}
+    )
     batch_size: Count = 32
 
 
@@ -69,6 +74,7 @@ class Config:
     fit: Fit = Fit()
     tokens: Tokens = Tokens()
     gpt: Annotated[dict[Name, Gpt], Len(1)]
+    diffusion: dict[Name, Diffusion] = dataclasses.field(default_factory=dict)
     sampling: Sampling
     gaussian: Gaussian = Gaussian()
     noise: dict[Name, Noise] = dataclasses.field(default_factory=dict)

@@ -50,6 +50,7 @@ KINDS = {
     "gpt": Entry(
         "gpt.generator", learns="tokens", samplings="settings", reads=("codebook",), gpu=True
     ),
+    "diffusion": Entry("diffusion.generator", learns="weights", samplings="diffusion", gpu=True),
 }
 TRAINED = tuple(kind for kind, entry in KINDS.items() if entry.learns)
 BOUNDS = tuple(kind for kind, entry in KINDS.items() if entry.bound)

@@ -1,6 +1,6 @@
 """How generators are trained and sampled.
 
-The blocks `tokens`, `gpt`, `sampling`, `gaussian`, `noise`, `averages` and `regression`.
+The blocks `tokens`, `gpt`, `diffusion`, `sampling`, `gaussian`, `noise`, `averages` and `regression`.
 """
 
 from typing import Annotated, Literal
@@ -51,11 +51,53 @@ class Gpt:
 
 @settings
 class Setting:
-    """One way of sampling from a transformer's distribution."""
+    """One way of sampling from a transformer's distribution.
+
+    The temperature "calibrated" is the one at which the model says fewest bits of the val split.
+    """
 
     top_k: Count | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
-    temperature: Annotated[float, Ge(0)] = 1.0
+    temperature: Annotated[float, Ge(0)] | Literal["calibrated"] = 1.0
+    guidance: Annotated[float, Ge(0)] | None = None
+
+
+@settings
+class Diffusion:
+    """One denoiser of fields and its training."""
+
+    learns: Literal["coefficients", "weights"] = "coefficients"
+    normalise: Literal["each", "all", "none"] = "each"
+    predicts: Literal["velocity", "field"] = "velocity"
+    network: Literal["mlp", "transformer"] = "mlp"
+    width: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    noise_steps: Annotated[int, Ge(2), Le(100_000)] = 1000
+    schedule: Literal["cosine", "linear"] = "cosine"
+    iterations: Count = 4000
+    batch_size: Count = 64
+    learning_rate: Rate = 1e-3
+    min_learning_rate: Annotated[float, Ge(0)] = 1e-5
+    warmup: Annotated[int, Ge(0), Le(10**9)] = 100
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    averaging: Annotated[float, Ge(0), Lt(1)] = 0.999
+    eval_every: Count = 250
+    class_dropout: Share = 0.0
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.network == "transformer" and self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+
+
+@settings
+class DiffusionSetting:
+    """One way of sampling from a denoiser: DDIM's steps, and the noise added on the way."""
+
+    steps: Count = 50
+    eta: Share = 0.0
     guidance: Annotated[float, Ge(0)] | None = None
 
 

@@ -76,7 +76,7 @@ PRESENT = DRAWN | {"tables"}
 SCORED = {"extract", "score"} | PRESENT
 GENERATED = {"sample"} | SCORED
 SAMPLES = GENERATED | {"sample_untrained"}
-TOKENS = SAMPLES | {"tokens", "train"}
+TOKENS = SAMPLES | {"tokens", "train", "likelihood"}
 FITTED = TOKENS | SAMPLES | {"fit", "weights"}
 FIELDS = FITTED | {"template"}
 REAL = {"clouds", "choose_real", "reference_distances"}
@@ -132,7 +132,7 @@ STALE = {
     "tokens.n_codes": (16, TOKENS),
     "tokens.n_components": (3, TOKENS),
     **{
-        f"gpt.tiny.{key}": (value, GENERATED | {"train"})
+        f"gpt.tiny.{key}": (value, GENERATED | {"train", "likelihood"})
         for key, value in {
             "embedding": 32,
             "heads": 4,
@@ -235,10 +235,11 @@ CHANGED_CODE = {
     "fit": FITTED,
     "weights": FITTED - {"fit"},
     "tokens": TOKENS,
-    "gpt": GENERATED | {"train"},
+    "gpt": GENERATED | {"train", "likelihood"},
     "sample": SAMPLES,
     "extract": SCORED,
     "evaluate": REAL | SCORED - {"extract"},
+    "likelihood": {"likelihood", "figures", "report"},
     "present": {"figures", "report"},
     "images": set(),
     "classifier": set(),
@@ -385,6 +386,7 @@ def test_only_long_fits_wait_for_the_gpu(steps, tmp_path):
         "template": "1",
         "fit": str(int(steps > 5)),
         "train": "1",
+        "likelihood": "1",
         "sample": "1",
     }
 

@@ -149,9 +149,9 @@ def trained(wildcards):
     return f"{RESULTS}/{row.kind}/{row.method}" if KINDS[row.kind].learns else None
 
 
-def threads_for(transformer):
+def threads_for(network):
     """Small matrices gain little from a second core, and models can train side by side."""
-    return 8 if transformer["embedding"] > 128 else 1
+    return 8 if network.get("embedding", network.get("width")) > 128 else 1
 
 
 def version(stage):

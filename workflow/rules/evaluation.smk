@@ -193,6 +193,33 @@ rule score_halves:
         " --halves {output.halves} > {log} 2>&1"
 
 
+rule likelihood:
+    input:
+        models=[f"{RESULTS}/gpt/{model}/model.safetensors" for model in CONFIG["gpt"]],
+        weights=rules.weights.output,
+        codebook=rules.tokens.output.codebook,
+        tokens=rules.tokens.output.tokens,
+    output:
+        f"{RESULTS}/tables/likelihood.csv",
+    log:
+        f"{RESULTS}/logs/likelihood.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        gpu=gpu,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        options=options(
+            gpt={model: f"{RESULTS}/gpt/{model}" for model in CONFIG["gpt"]},
+            seed=CONFIG["seed"],
+        ),
+        version=version("likelihood"),
+    shell:
+        "python -m nefgpt likelihood --weights {input.weights} --codebook {input.codebook}"
+        " --tokens {input.tokens} {params.options} --out {output} > {log} 2>&1"
+
+
 rule tune:
     input:
         model=lambda wildcards: f"{RESULTS}/gpt/{CONFIG['tuning']['model']}/model.safetensors",
@@ -253,6 +280,7 @@ rule tables:
 rule figures:
     input:
         rules.tables.output,
+        rules.likelihood.output,
         rules.config.output,
         rules.shapes.output.shapes,
         rules.tokens.output,

@@ -39,6 +39,9 @@ def sample(loaded: Loaded, given: Given, setting: Sampling, n: int, seed: int) -
     tokenizer, n_codes = loaded.tokenizer, len(loaded.tokenizer.codes)
     n_classes = loaded.about.get("n_classes", 0)  # models of releases before class tokens have none
     labels = classes_of(n, n_classes)
+    options = dict(vars(setting))
+    if setting.temperature == "calibrated":
+        options["temperature"] = loaded.about["temperature"]
     tokens = generate(
         loaded.model,
         n,
@@ -47,6 +50,6 @@ def sample(loaded: Loaded, given: Given, setting: Sampling, n: int, seed: int) -
         seed=seed,
         prefix=prefix_of(np.array(labels) if n_classes else None, n, n_codes),
         batch_size=given.batch_size,
-        **vars(setting),
+        **options,
     )
     return Made(tokenizer.decode(tokens), labels, tokens=tokens, n_codes=n_codes)

@@ -1,0 +1,1 @@
+"""Diffusion over fields."""
