@@ -9,6 +9,7 @@ import trimesh
 from nefgpt.base.errors import InputError
 from nefgpt.inputs import gltf, obj, off, ply, stl
 from nefgpt.inputs.listing import SUFFIXES
+from nefgpt.inputs.orient import repair
 from nefgpt.inputs.polygons import Soup, triangulate
 from nefgpt.inputs.settings import Frame
 
@@ -79,10 +80,10 @@ def read_mesh(path: str | Path, frame: Frame = Frame()) -> Read:  # noqa: B008 (
         notes.append(f"{flat.sum()} faces that name a point twice left out")
     if not len(faces) or not _area(vertices, faces) > 0:
         raise InputError(f"{path}: its faces have no area")
+    faces, repairs = repair(vertices, faces)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
-    return Read(
-        mesh, found.format, found.parts, len(found.vertices), len(found.sizes), tuple(notes)
-    )
+    counts = found.parts, len(found.vertices), len(found.sizes)
+    return Read(mesh, found.format, *counts, (*notes, *repairs))
 
 
 def load_mesh(path: str | Path, frame: Frame = Frame()) -> trimesh.Trimesh:  # noqa: B008
