@@ -252,9 +252,9 @@ class _File:
         return points, indices.reshape(-1, 3)
 
     def _draco(self, packed: dict) -> tuple[np.ndarray, np.ndarray]:
-        import DracoPy
-
         try:
+            import DracoPy
+
             decoded = DracoPy.decode(self.view(packed["bufferView"]))
             return np.asarray(decoded.points, np.float64), np.asarray(decoded.faces, np.int64)
         # Its errors are of many types; each is the file's fault.
