@@ -77,7 +77,8 @@ def beside(path: Path) -> list[Path]:
     try:
         document = json.loads(plain(path.read_bytes()))
         named = document.get("buffers", [])
-        uris = [one["uri"] for one in (named.values() if isinstance(named, dict) else named)]
+        every = named.values() if isinstance(named, dict) else named
+        uris = [one["uri"] for one in every if "uri" in one]
         return [_named(path, uri) for uri in uris if not uri.startswith("data:")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []  # it is refused, with a reason, where it is read
