@@ -1,6 +1,6 @@
 """How generators are trained and sampled.
 
-The blocks `tokens`, `gpt`, `diffusion`, `sampling`, `gaussian`, `noise`, `averages` and `regression`.
+The blocks `tokens`, `gpt`, `diffusion`, `sampling`, `gaussian`, `noise`, `averages`, `regression`.
 """
 
 from typing import Annotated, Literal

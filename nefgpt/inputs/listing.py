@@ -20,7 +20,7 @@ MESHES_PER_PACK = 16
 IMAGES_PER_PACK = 256
 DIGITS = "scikit-learn digits"
 IMAGE_SUFFIX = ".png"
-SUFFIXES = {".obj", ".off", ".ply", ".stl", ".glb"}
+SUFFIXES = {".obj", ".off", ".ply", ".stl", ".glb", ".gltf"}
 
 
 def safe_id(relative: Path) -> str:

@@ -86,6 +86,8 @@ PAPER = {"template.n_shapes": 1, "template.n_components": 0}
 # Every key of the configuration: a new value (with what it needs), and the rules that run again.
 STALE = {
     "dataset.max_rejected_fraction": (0.5, DRAWN | {"shapes"}),
+    "dataset.frame.up": ("+x", SDF),
+    "dataset.frame.forward": ("+x", SDF),
     "sdf.backend": ("mesh_to_sdf", SDF),
     "sdf.method": ("sample", DRAWN),
     "sdf.n_uniform": (4001, SDF),
@@ -96,7 +98,7 @@ STALE = {
     "field.octaves": (3, FIELDS),
     "field.include_input": (False, FIELDS),
     "field.frequency": (3.0, FIELDS),
-    "field.mirror": (0, FIELDS),
+    "field.mirror": (0, FIELDS | {"shapes"}),
     "field.hidden": ([8, 9], FIELDS),
     "field.activation": ("relu", FIELDS),
     "field.output_bias": (True, FIELDS),
