@@ -1,4 +1,4 @@
-"""The stages: what each command is called, where it is, and the version of its results.
+"""Commands and stages: what each is called, where it is, and the version of its results.
 
 The workflow's rules name stages, so a module can move without anything running again.
 """
@@ -17,6 +17,16 @@ class Stage(NamedTuple):
         """The subpackage that holds the module."""
         return self.module.partition(".")[0]
 
+
+# What people call on a run that is finished; see docs/using.md.
+COMMANDS = {
+    "sample": Stage("runs.sample", "new meshes or images by a trained model"),
+    "encode": Stage("runs.encode", "meshes or images to fields, coefficients and tokens"),
+    "decode": Stage("runs.decode", "fields or tokens to meshes, points, grids, slices, images"),
+    "complete": Stage("runs.complete", "what the model continues the first tokens of a shape with"),
+    "interpolate": Stage("runs.interpolate", "fields from one shape to another"),
+    "export": Stage("runs.export", "all that the commands above need, in one small file"),
+}
 
 STAGES = {
     "config": Stage("config", "check a configuration, or write its JSON schema"),
