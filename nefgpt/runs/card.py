@@ -53,7 +53,11 @@ def _front(run: Run, models: list[str], licence: str) -> dict:
             if method != model:
                 continue
             metrics = [
-                {"type": re.sub(r"\W+", "-", name).strip("-").lower(), "name": name, "value": float(value)}
+                {
+                    "type": re.sub(r"\W+", "-", name).strip("-").lower(),
+                    "name": name,
+                    "value": float(value),
+                }
                 for name, value in values.items()
                 if math.isfinite(value)
             ]

@@ -9,9 +9,9 @@ from nefgpt.runs.run import open
 from nefgpt.runs.write import new_folder, write
 
 EXAMPLES = """
-    nefgpt complete results/airplanes --tokens 4 --shape planes/0000.glb --n 7 --out ideas
-    nefgpt complete airplanes.nefgpt --tokens 8 --shape mine.obj --temperature 1.2 --out more
-    nefgpt complete results/digits --tokens 6 --shape seven.png --class 7 --out sevens-on
+    nefgpt complete results/airplanes --tokens 2 --shape planes/0000.glb --n 7 --out ideas
+    nefgpt complete airplanes.nefgpt --tokens 3 --shape mine.obj --temperature 1.2 --out more
+    nefgpt complete results/digits --tokens 4 --shape seven.png --class 7 --out sevens-on
 """
 
 

@@ -90,9 +90,7 @@ def _distances(run: "Run", mesh: "trimesh.Trimesh", name: str, seed: int) -> dic
         raise InputError(f"the run {run.config.name!r} is of images, and a mesh is none")
     used = np.asarray(mesh.vertices)[np.unique(mesh.faces)]
     if not len(used) or not np.isfinite(used).all() or not np.ptp(used, axis=0).max() > 0:
-        raise InputError(
-            f"{name}: the mesh has no faces, no extent, or vertices that are NaN"
-        )
+        raise InputError(f"{name}: the mesh has no faces, no extent, or vertices that are NaN")
     return sample_sdf(mesh, run.config.sdf, stable_seed(seed, name))
 
 

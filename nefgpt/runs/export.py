@@ -125,4 +125,4 @@ def main() -> None:
     file = export(open(args.run), args.file, args.model, args.licence)
     parts = [file] if file.is_file() else [path for path in file.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in parts)
-    sys.stdout.write(f"{file}: {size / 1e6:.1f} MB\n")
+    sys.stdout.write(f"{file}: {size / 1e6:.2f} MB\n")

@@ -1,7 +1,9 @@
 """A run, or what was exported of one, opened to be used."""
 
 import dataclasses
+import shutil
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -46,9 +48,8 @@ class Run:
     exported : what the exported model says of itself; None for a run.
     """
 
-    def __init__(self, folder: str | Path, unpacked: object = None) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._unpacked = unpacked  # holds an archive's temporary folder as long as the run is used
         self.exported = None
         if (self.folder / ABOUT).exists():
             self.exported = check_package(self.folder)
@@ -494,6 +495,12 @@ def open(path: str | Path) -> Run:
         raise InputError(f"{path}: there is no such run and no such file")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is no folder of results and no exported model")
-    unpacked = tempfile.TemporaryDirectory(prefix="nefgpt-")
-    unpack(path, Path(unpacked.name))
-    return Run(unpacked.name, unpacked)
+    folder = Path(tempfile.mkdtemp(prefix="nefgpt-"))
+    try:
+        unpack(path, folder)
+        run = Run(folder)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    weakref.finalize(run, shutil.rmtree, folder)  # when it is used no more, or Python ends
+    return run

@@ -1,6 +1,7 @@
 """What people type: every example of a --help and of docs/using.md, and every block of Python."""
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -34,9 +35,10 @@ def examples_of(text: str) -> list[list[str]]:
 
 def smaller(words: list[str]) -> list[str]:
     """An example that is done sooner: fewer samples, coarser meshes."""
-    words = ["3" if before == "--n" else word for before, word in zip(["", *words], words)]
-    words = ["40" if before == "--resolution" else word for before, word in zip(["", *words], words)]
-    if words[0] == "export" or "--resolution" in words or "digits" in " ".join(words):
+    instead = {"--n": "3", "--resolution": "40"}
+    pairs = zip(["", *words[:-1]], words, strict=True)
+    words = [instead.get(before, word) for before, word in pairs]
+    if words[0] == "export" or "--resolution" in words or "results/digits" in words:
         return words
     return [*words, *SMALL]
 
@@ -93,7 +95,8 @@ def test_every_command_of_the_page_runs(desk, monkeypatch):
         assert written_by(words)
     assert np.load("inside/mine-grid.npy").shape == (64, 64, 64)
     assert np.load("inside/mine-points.npy").shape == (4096, 3)
-    assert Image.open("inside/mine-slices.png").size[0] > 1000
+    with Image.open("inside/mine-slices.png") as picture:
+        assert picture.size[0] > 1000
 
 
 def test_every_block_of_python_runs(desk):
@@ -123,8 +126,6 @@ def test_meshes_are_closed_in_every_format(desk, monkeypatch, suffix):
 
 def test_glb_is_what_viewers_read(desk, monkeypatch):
     """Valid glTF 2.0: normals, as many as vertices and of length 1, a material, +Y up."""
-    import json
-
     call("sample results/airplanes --n 1 --resolution 24 --out made".split(), monkeypatch)
     content = Path("made/0000.glb").read_bytes()
     assert content[:4] == b"glTF" and int.from_bytes(content[4:8], "little") == 2
@@ -148,7 +149,8 @@ def test_glb_is_what_viewers_read(desk, monkeypatch):
 
 def test_images_at_any_size_and_class(desk, monkeypatch):
     call("sample results/digits --n 3 --class 7 --resolution 20 --out made".split(), monkeypatch)
-    assert Image.open("made/0002.png").size == (20, 20)
+    with Image.open("made/0002.png") as picture:
+        assert picture.size == (20, 20)
     assert (pd.read_csv("made/samples.csv")["label"] == 7).all()
 
 

@@ -98,7 +98,9 @@ def test_a_field_is_a_closed_mesh_and_a_function(planes):
 def test_an_image_has_any_size(digits):
     field = digits.sample(1)[0]
     assert field.image().shape == (8, 8) and field.image((4, 6)).shape == (4, 6)
-    assert field.image(24).shape == (24, 24) and 0 <= field.image().min() <= field.image().max() <= 1
+    assert (
+        field.image(24).shape == (24, 24) and 0 <= field.image().min() <= field.image().max() <= 1
+    )
     wide = dataclasses.replace(field, size=(8, 16))
     assert wide.image(32).shape == (16, 32)
     with pytest.raises(InputError, match="give a size"):
