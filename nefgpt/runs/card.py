@@ -23,6 +23,10 @@ _DATA = {"procedural": "airplanes made by rule", "digits": "scikit-learn's digit
 _WAYS = {"shapes": "unconditional-3d-generation", "images": "unconditional-image-generation"}
 
 
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-").lower()
+
+
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4g}"
 
@@ -53,11 +57,7 @@ def _front(run: Run, models: list[str], licence: str) -> dict:
             if method != model:
                 continue
             metrics = [
-                {
-                    "type": re.sub(r"\W+", "-", name).strip("-").lower(),
-                    "name": name,
-                    "value": float(value),
-                }
+                {"type": _slug(name), "name": name, "value": float(value)}
                 for name, value in values.items()
                 if math.isfinite(value)
             ]
@@ -99,8 +99,8 @@ def card(run: Run, models: list[str], licence: str, file: Path) -> str:
 
 # {name}
 
-Generates {what} by writing the weights of neural fields, token by token (NeF-GPT). A field is an MLP of {spec.n_weights} weights
-({", ".join(map(str, spec.hidden))} hidden units) over {spec.in_dim} coordinates; a sequence has
+Generates {what} by writing the weights of neural fields, token by token (NeF-GPT). A
+field is an MLP of {spec.n_weights} weights ({", ".join(map(str, spec.hidden))} hidden units) over {spec.in_dim} coordinates; a sequence has
 {run.tokenizer.sequence_length} tokens of {len(run.tokenizer.codes)} codes. Generators: {learned}.
 
 ## Use

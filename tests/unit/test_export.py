@@ -45,7 +45,7 @@ def test_an_exported_model_is_the_run(toys, exported, name):
     one, other = (r.complete(r.field(exported / "first.safetensors"), 2) for r in (model, run))
     np.testing.assert_array_equal(one[0].weights, other[0].weights)
     for use in (lambda: model.fields, lambda: model.field(first.name)):
-        with pytest.raises(InputError, match="open the run|is no file"):
+        with pytest.raises(InputError, match=r"open the run|is no file"):
             use()
     if run.size is None:
         path = run.folder / f"dataset/02691156/{first.name}/models/model_normalized.obj"
