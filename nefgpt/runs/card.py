@@ -91,6 +91,7 @@ def card(run: Run, models: list[str], licence: str, file: Path) -> str:
     name, what = run.config.name, "images" if run.config.signals == "images" else "meshes"
     spec = run.spec
     learned = ", ".join(f"`{m}` ({run.models[m]})" for m in models)
+    hidden = ", ".join(map(str, spec.hidden))
     one = "image()" if what == "images" else "mesh(resolution=256)"
     front = yaml.safe_dump(_front(run, models, licence), sort_keys=False, allow_unicode=True)
     stated = "was not stated" if licence == "unknown" else f"of this model: {licence}"
@@ -100,7 +101,8 @@ def card(run: Run, models: list[str], licence: str, file: Path) -> str:
 # {name}
 
 Generates {what} by writing the weights of neural fields, token by token (NeF-GPT). A
-field is an MLP of {spec.n_weights} weights ({", ".join(map(str, spec.hidden))} hidden units) over {spec.in_dim} coordinates; a sequence has
+field is an MLP of {spec.n_weights} weights ({hidden} hidden units) over
+{spec.in_dim} coordinates; a sequence has
 {run.tokenizer.sequence_length} tokens of {len(run.tokenizer.codes)} codes. Generators: {learned}.
 
 ## Use

@@ -40,7 +40,9 @@ def main() -> None:
     resolution, title = options.resolution_of(args, run), options.title_of(run, args)
     given = run.field(args.shape)
     fields = run.complete(given, args.tokens, args.n, **options.sampling_of(args))
-    title = f"{given.name}, and what follows its first {args.tokens} of {length} codes: {title}"
+    title = (
+        f"{given.name} (first), and what follows its first {args.tokens} of {length} codes: {title}"
+    )
     names = ["given", *(f"{i:04}" for i in range(len(fields)))]
     fields = [dataclasses.replace(given, tokens=run.tokens_of(given)), *fields]
     folder = new_folder(args.out)

@@ -65,7 +65,7 @@ def fields_of(run: Run, source: str) -> list[NeuralField]:
 
 
 def save_slices(field: NeuralField, path: Path, resolution: int = 256) -> None:
-    """Signed distances on the three planes through the middle, with the surface as a line."""
+    """The field's values on the three planes through the middle, and its surface as a line."""
     from nefgpt.report.style import DPI, grid
 
     axis = np.linspace(-0.5, 0.5, resolution, dtype=np.float32)
@@ -79,7 +79,15 @@ def save_slices(field: NeuralField, path: Path, resolution: int = 256) -> None:
         values = field(points)
         ax.imshow(values, origin="lower", extent=(-0.5, 0.5) * 2, cmap="RdBu", vmin=-1, vmax=1)
         if values.min() < level < values.max():
-            ax.contour(axis, axis, values, levels=[level], colors="black", linewidths=0.8)
+            ax.contour(
+                axis,
+                axis,
+                values,
+                levels=[level],
+                colors="black",
+                linewidths=0.8,
+                linestyles="solid",
+            )
         ax.set_title(f"{names[across]} = 0")
         ax.set_xlabel(names[right])
         ax.set_ylabel(names[up])
