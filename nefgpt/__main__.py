@@ -1,16 +1,18 @@
-"""The command `nefgpt`: one subcommand a stage."""
+"""The command `nefgpt`: what to do with a trained run, and the stages of one."""
 
 import importlib
 import sys
 
 from nefgpt.base import cli
-from nefgpt.stages import STAGES
+from nefgpt.stages import COMMANDS, STAGES
 
 
 def overview() -> str:
     """What `nefgpt --help` says."""
-    lines = ["usage: nefgpt STAGE ...", "", "The stages, each with --help:"]
-    width = max(map(len, STAGES))
+    width = max(map(len, [*COMMANDS, *STAGES]))
+    lines = ["usage: nefgpt COMMAND ...", "", "With a trained run, each with --help:", ""]
+    lines += [f"  {name:<{width}}  {command.does}" for name, command in COMMANDS.items()]
+    lines += ["", "The stages of a run, which Snakemake calls:"]
     for room in dict.fromkeys(stage.room for stage in STAGES.values()):
         lines += ["", f"{room}:"]
         some = [(name, stage) for name, stage in STAGES.items() if stage.room == room]
@@ -19,16 +21,17 @@ def overview() -> str:
 
 
 def main() -> None:
-    """Run the stage that is named; it alone is loaded."""
+    """Run the command or stage that is named; it alone is loaded."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(overview())
         return
     name = words[0]
-    if name not in STAGES:
-        sys.exit(f"error: nefgpt has no stage {name!r}; nefgpt --help lists them")
+    entry = (COMMANDS | STAGES).get(name)
+    if entry is None:
+        sys.exit(f"error: nefgpt has no command {name!r}; nefgpt --help lists them")
     sys.argv = [f"nefgpt {name}", *words[1:]]  # argparse takes the program's name from here
-    cli.run(importlib.import_module(f"nefgpt.{STAGES[name].module}").main)
+    cli.run(importlib.import_module(f"nefgpt.{entry.module}").main)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The stages: what each command is called, where it is, and the version of its results.
+"""Commands and stages: what each is called, where it is, and the version of its results.
 
 The workflow's rules name stages, so a module can move without anything running again.
 """
@@ -18,6 +18,17 @@ class Stage(NamedTuple):
         return self.module.partition(".")[0]
 
 
+# What people call on a run that is finished; see docs/using.md.
+COMMANDS = {
+    "sample": Stage("runs.sample", "new meshes or images by a trained model"),
+    "encode": Stage("runs.encode", "meshes or images to fields, coefficients and tokens"),
+    "decode": Stage("runs.decode", "fields or tokens to meshes, points, grids, slices, images"),
+    "complete": Stage("runs.complete", "what the model continues the first tokens of a shape with"),
+    "interpolate": Stage("runs.interpolate", "fields from one shape to another"),
+    "evaluate": Stage("evaluation.alone", "score folders of meshes, clouds or images by anybody"),
+    "export": Stage("runs.export", "all that the commands above need, in one small file"),
+}
+
 STAGES = {
     "config": Stage("config", "check a configuration, or write its JSON schema"),
     "dataset": Stage("inputs.listing", "list a run's shapes, or write its configuration"),
@@ -31,13 +42,12 @@ STAGES = {
     "weights": Stage("fitting.weights", "gather fields into one table"),
     "tokens": Stage("generators.gpt.tokenizer", "learn a codebook, turn fields into tokens"),
     "train": Stage("generators.train", "train one of the generators"),
-    "sample": Stage("generators.sample", "make fields by one of the generators"),
+    "draw": Stage("generators.sample", "make fields by one of the generators"),
     "regression": Stage("generators.regression", "a transformer on continuous weights"),
-    "decode": Stage("evaluation.decode", "fields to meshes or images"),
+    "extract": Stage("evaluation.decode", "fields to meshes or images"),
     "clouds": Stage("evaluation.clouds", "what the metrics compare of real signals"),
     "classifier": Stage("evaluation.classifier", "train a classifier on real images"),
     "metrics": Stage("evaluation.score", "score samples against the test split"),
-    "evaluate": Stage("evaluation.alone", "score folders of meshes, clouds or images by anybody"),
     "likelihood": Stage("evaluation.likelihood", "bits of held-out fields, by density"),
     "tune": Stage("evaluation.tune", "compare sampling settings on the val split"),
     "tables": Stage("evaluation.tables", "gather metrics into tables"),

@@ -5,14 +5,15 @@ A generator is a module with the names of `Generator`, loaded when it is asked f
 """
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
 
 from nefgpt.base.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from nefgpt.fitting.weights import Fields
 
 
@@ -63,8 +64,12 @@ class Given(NamedTuple):
     ----------
     fields : the run's weights.parquet.
     codebook, tokens : codebook.safetensors and tokens.parquet.
-    model : folder of the trained model.
+    model : folder of the trained model; of a generator that is not trained, what `save` wrote.
     batch_size : samples to make at a time.
+    label : the class of all samples; None: all classes in turn.
+    begin : uint16 [K], codes that all samples begin with, where there are codes.
+    block : samples of a draw of the run: however many are made, their numbers are rounded as in
+        such a draw. 0: they may differ in the last bit.
     """
 
     fields: "Fields"
@@ -72,6 +77,9 @@ class Given(NamedTuple):
     tokens: Path | None = None
     model: Path | None = None
     batch_size: int = 64
+    label: int | None = None
+    begin: np.ndarray | None = None
+    block: int = 0
 
 
 class Made(NamedTuple):
@@ -87,12 +95,12 @@ class Made(NamedTuple):
     coefficients : float32 [n, k] in the run's basis; None where they are not known.
     """
 
-    weights: "np.ndarray"
+    weights: np.ndarray
     labels: list[int | None]
     ids: list[str] | None = None
-    tokens: "np.ndarray | None" = None
+    tokens: np.ndarray | None = None
     n_codes: int = 0
-    coefficients: "np.ndarray | None" = None
+    coefficients: np.ndarray | None = None
 
 
 class Generator(Protocol):
@@ -115,6 +123,9 @@ class Generator(Protocol):
     def load(self, given: Given) -> object:
         """What `sample` needs and all draws share."""
 
+    def save(self, loaded: object, setting: object, folder: Path) -> None:
+        """Where nothing is trained: write what `load` makes of the fields, to do without them."""
+
     def sample(self, loaded: object, given: Given, setting: object, n: int, seed: int) -> Made:
         """Make `n` fields; the same seed gives the same ones, and more samples begin with these."""
 
@@ -132,6 +143,33 @@ def generator(kind: str) -> Generator:
     return importlib.import_module(f"nefgpt.generators.{KINDS[kind].module}")
 
 
-def classes_of(n: int, n_classes: int) -> list[int | None]:
-    """The class each of `n` samples is made for: all in turn; None without classes."""
-    return [i % n_classes if n_classes else None for i in range(n)]
+def classes_of(n: int, n_classes: int, label: int | None = None) -> list[int | None]:
+    """The class each of `n` samples is made for: `label`, or all in turn; None without classes.
+
+    Raises
+    ------
+    InputError
+        when there is no class `label`.
+    """
+    if label is None:
+        return [i % n_classes if n_classes else None for i in range(n)]
+    if not n_classes:
+        raise InputError(f"there is no class {label}: the inputs of this run have no classes")
+    if not 0 <= label < n_classes:
+        raise InputError(f"there is no class {label}, but 0 to {n_classes - 1}")
+    return [label] * n
+
+
+def by_blocks(
+    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, size: int
+) -> np.ndarray:
+    """A function of rows [n, ...], computed `size` rows at a time, or all at once for 0.
+
+    The last ones are filled up with zeros, since BLAS rounds by the number of rows.
+    """
+    if not size or not len(rows):
+        return function(rows)
+    filled = np.zeros((-(-len(rows) // size) * size, *rows.shape[1:]), rows.dtype)
+    filled[: len(rows)] = rows
+    parts = [function(part) for part in np.split(filled, len(filled) // size)]
+    return np.concatenate(parts)[: len(rows)]

@@ -62,6 +62,7 @@ def test_libraries_keep_to_the_threads_of_the_job():
             "matplotlib numba scipy.sparse torch trimesh",
         ),
         ("report.figures", "numba torch"),
+        ("runs.sample, runs.encode, runs.decode, runs.export", "matplotlib numba torch trimesh"),
     ],
 )
 def test_a_stage_loads_only_what_it_needs(modules, heavy):

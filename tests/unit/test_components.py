@@ -71,7 +71,9 @@ def test_tokens_are_the_same_by_both_ways(seed, settings):
 @pytest.mark.parametrize("n_classes", [0, 3])
 def test_gaussian_is_the_same_by_both_ways(n_classes):
     made, expected = (
-        gaussian.sample(None, Given(fields), Gaussian(n_components=4), 40, seed=7)
+        gaussian.sample(
+            gaussian.load(Given(fields)), Given(fields), Gaussian(n_components=4), 40, seed=7
+        )
         for fields in fitted(n_classes=n_classes)
     )
     assert made.weights.dtype == np.float32 and made.weights.shape == (40, W)
@@ -113,7 +115,7 @@ def test_equal_fields_come_back(which):
     assert np.isfinite(tokenizer.codes).all()
     back = tokenizer.decode(tokenizer.encode(train))
     np.testing.assert_allclose(back, fields.weights[[0] * 9], atol=1e-4)
-    made = fields.template + gaussian.gaussian(train, 3, 4, seed=0)
+    made = fields.template + gaussian.gaussian(gaussian.components(train), 3, 4, seed=0)
     np.testing.assert_allclose(made, fields.weights[[0] * 3], atol=1e-4)
 
 
@@ -127,7 +129,7 @@ def test_numbers_that_are_not_finite_are_refused(which, bad):
     for use in (
         tokenizer.encode,
         lambda train: fit_tokenizer(train, fields.template, BASIS),
-        lambda train: gaussian.gaussian(train, 3, 4, seed=0),
+        lambda train: gaussian.gaussian(gaussian.components(train), 3, 4, seed=0),
     ):
         with pytest.raises(InputError, match=r"not finite.*anew"):
             use(broken)

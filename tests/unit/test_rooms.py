@@ -15,6 +15,7 @@ ROOMS = (
     "evaluation",
     "config",  # a module: its blocks are of the rooms before it
     "report",
+    "runs",
 )
 EVERYWHERE = {"stages"}  # what every room may ask
 

@@ -18,21 +18,21 @@ SPEC = FieldSpec(hidden=(4,))
 def test_gaussian_has_the_moments_of_train():
     rng = np.random.default_rng(0)
     train = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 20)) + 5
-    made = gaussian.gaussian(Differences(train), 20_000, 3, seed=0)
+    made = gaussian.gaussian(gaussian.components(Differences(train)), 20_000, 3, seed=0)
     np.testing.assert_allclose(made.mean(axis=0), train.mean(axis=0), atol=0.1)
     np.testing.assert_allclose(np.cov(made.T), np.cov(train.T), atol=0.25)
-    few = gaussian.gaussian(Differences(train), 100, 1, seed=0)
+    few = gaussian.gaussian(gaussian.components(Differences(train)), 100, 1, seed=0)
     assert np.linalg.matrix_rank(few - train.mean(axis=0), tol=1e-2) == 1
 
 
 def test_gaussian_of_few():
     train = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    made = gaussian.gaussian(Differences(train), 9, 40, seed=0)
+    made = gaussian.gaussian(gaussian.components(Differences(train)), 9, 40, seed=0)
     assert made.shape == (9, 4), "no more components than weights"
-    made = gaussian.gaussian(Differences(train[:1]), 2, 4, seed=0)
+    made = gaussian.gaussian(gaussian.components(Differences(train[:1])), 2, 4, seed=0)
     np.testing.assert_allclose(made, train[[0, 0]])
     with pytest.raises(InputError, match="train split"):
-        gaussian.gaussian(Differences(train[:0]), 2, 4, seed=0)
+        gaussian.gaussian(gaussian.components(Differences(train[:0])), 2, 4, seed=0)
 
 
 def test_choice_of_train_rows():
@@ -85,5 +85,5 @@ def test_rows_of_the_ladder(in_basis, tmp_path, monkeypatch):
     expected = tokenizer.decode(tokens[places])
     np.testing.assert_array_equal(found["quantised-train-fields"].weights, expected)
     assert found["gaussian"].shape_ids == [f"sample-{i}" for i in range(5)]
-    expected = template + gaussian.gaussian(train, 5, 3, seed=0)
+    expected = template + gaussian.gaussian(gaussian.components(train), 5, 3, seed=0)
     np.testing.assert_allclose(found["gaussian"].weights, expected, rtol=1e-5, atol=1e-6)

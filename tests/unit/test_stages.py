@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nefgpt.__main__ import overview
-from nefgpt.stages import STAGES
+from nefgpt.stages import COMMANDS, STAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,27 +19,31 @@ def nefgpt(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_every_stage_says_what_it_takes(name, monkeypatch, capsys):
+@pytest.mark.parametrize("name", [*COMMANDS, *STAGES])
+def test_every_command_says_what_it_takes(name, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [f"nefgpt {name}", "--help"])
     with pytest.raises(SystemExit) as ended:
-        importlib.import_module(f"nefgpt.{STAGES[name].module}").main()
+        importlib.import_module(f"nefgpt.{(COMMANDS | STAGES)[name].module}").main()
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: nefgpt {name} ")
 
 
-def test_the_overview_names_every_stage_and_loads_none():
+def test_the_overview_names_every_command_and_loads_none():
     done = nefgpt("--help")
     assert done.returncode == 0 and done.stdout == overview()
-    assert set(STAGES) <= set(re.findall(r"^  (\w+)  +\S", done.stdout, re.M))
+    listed = re.findall(r"^  (\w+)  +\S", done.stdout, re.M)
+    assert listed[: len(COMMANDS)] == list(COMMANDS), "what people call comes first"
+    assert set(listed[len(COMMANDS) :]) == set(STAGES) and not set(COMMANDS) & set(STAGES)
     code = "import sys; sys.argv = ['nefgpt']; from nefgpt.__main__ import main; main();"
     code += "sys.exit('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=100)
     assert done.returncode == 0
 
 
-def test_unknown_stages_and_bad_input_end_in_one_line():
-    assert nefgpt("fitt").stderr == "error: nefgpt has no stage 'fitt'; nefgpt --help lists them\n"
+def test_unknown_commands_and_bad_input_end_in_one_line():
+    assert nefgpt("fitt").stderr == (
+        "error: nefgpt has no command 'fitt'; nefgpt --help lists them\n"
+    )
     done = nefgpt("config", "nowhere.yaml")
     assert done.returncode == 1 and done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr

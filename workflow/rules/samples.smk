@@ -73,7 +73,7 @@ rule sample:
         ),
         version=version("sample"),
     shell:
-        "python -m nefgpt sample {params.kind} --weights {input.weights}"
+        "python -m nefgpt draw {params.kind} --weights {input.weights}"
         " {params.options} > {log} 2>&1"
 
 
@@ -118,4 +118,4 @@ rule extract:
         ),
         version=version("extract"),
     shell:
-        "python -m nefgpt decode --fields {input.fields} {params.options} > {log} 2>&1"
+        "python -m nefgpt extract --fields {input.fields} {params.options} > {log} 2>&1"

@@ -40,7 +40,7 @@ from nefgpt.base.training import (
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting.weights import Fields, read_fields
 from nefgpt.generators.diffusion.network import Mlp, Transformer
-from nefgpt.generators.kind import Given, Made, classes_of
+from nefgpt.generators.kind import Given, Made, by_blocks, classes_of
 from nefgpt.generators.settings import Diffusion as Settings
 from nefgpt.generators.settings import DiffusionSetting as Sampling
 from nefgpt.stages import VERSIONS
@@ -354,20 +354,21 @@ def denoise(loaded: Loaded, noise: np.ndarray, labels: np.ndarray, setting: Samp
 
 def sample(loaded: Loaded, given: Given, setting: Sampling, n: int, seed: int) -> Made:
     """Make `n` fields, of all classes in turn where there are any."""
+    if given.begin is not None:
+        raise InputError("diffusion knows no codes, and cannot go on with some")
     size, step = len(loaded.mean), given.batch_size
-    labels = classes_of(n, loaded.n_classes)
-    parts = []
-    for begin in tqdm(range(0, n, step), desc="denoise", unit="batch", mininterval=1):
-        # Whole batches: a sample is the same whatever number is asked for.
+    # Whole batches: a sample is the same whatever number is asked for.
+    filled = -(-n // step) * step
+    labels = classes_of(filled, loaded.n_classes, given.label)
+    known = np.array([loaded.n_classes if label is None else label for label in labels], np.int64)
+    parts = [np.empty((0, size), np.float32)]
+    for begin in tqdm(range(0, filled, step), desc="denoise", unit="batch", mininterval=1):
         own = stable_seed(seed, "diffusion", begin)
         noise = np.random.default_rng(own).standard_normal((step, size), dtype=np.float32)
-        wanted = np.array(classes_of(begin + step, loaded.n_classes)[begin:], object)
-        wanted = np.where(wanted == None, loaded.n_classes, wanted).astype(np.int64)  # noqa: E711
-        parts.append(denoise(loaded, noise, wanted, setting, own))
-    numbers = np.concatenate([*parts, np.empty((0, size), np.float32)])[:n]
-    numbers = numbers * loaded.scale + loaded.mean
+        parts.append(denoise(loaded, noise, known[begin : begin + step], setting, own))
+    numbers = np.concatenate(parts)[:n] * loaded.scale + loaded.mean
     if loaded.settings.learns == "weights":
-        return Made(numbers, labels)
+        return Made(numbers, labels[:n])
     space = given.fields.space
-    weights = (space.anchor + numbers @ space.basis).astype(np.float32)
-    return Made(weights, labels, coefficients=numbers)
+    weights = by_blocks(lambda rows: space.anchor + rows @ space.basis, numbers, given.block)
+    return Made(weights.astype(np.float32), labels[:n], coefficients=numbers)

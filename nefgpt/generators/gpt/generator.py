@@ -9,7 +9,7 @@ from nefgpt.generators.gpt.model import GPT
 from nefgpt.generators.gpt.sampling import generate, load_gpt
 from nefgpt.generators.gpt.tokenizer import Tokenizer, load_tokenizer
 from nefgpt.generators.gpt.train import train
-from nefgpt.generators.kind import Given, Made, classes_of
+from nefgpt.generators.kind import Given, Made, by_blocks, classes_of
 from nefgpt.generators.settings import Gpt as Settings
 from nefgpt.generators.settings import Setting as Sampling
 
@@ -38,18 +38,22 @@ def sample(loaded: Loaded, given: Given, setting: Sampling, n: int, seed: int) -
     """Sample `n` sequences, of all classes in turn where there are any, and decode them."""
     tokenizer, n_codes = loaded.tokenizer, len(loaded.tokenizer.codes)
     n_classes = loaded.about.get("n_classes", 0)  # models of releases before class tokens have none
-    labels = classes_of(n, n_classes)
+    batch = min(given.batch_size, given.block) if given.block else given.batch_size
+    filled = -(-n // batch) * batch if given.block else n
+    labels = classes_of(filled, n_classes, given.label)
     options = dict(vars(setting))
     if setting.temperature == "calibrated":
         options["temperature"] = loaded.about["temperature"]
     tokens = generate(
         loaded.model,
-        n,
+        filled,
         tokenizer.sequence_length,
         n_codes,
         seed=seed,
-        prefix=prefix_of(np.array(labels) if n_classes else None, n, n_codes),
-        batch_size=given.batch_size,
+        prefix=prefix_of(np.array(labels) if n_classes else None, filled, n_codes),
+        begin=given.begin,
+        batch_size=batch,
         **options,
-    )
-    return Made(tokenizer.decode(tokens), labels, tokens=tokens, n_codes=n_codes)
+    )[:n]
+    made = by_blocks(tokenizer.decode, tokens, given.block)
+    return Made(made, labels[:n], tokens=tokens, n_codes=n_codes)

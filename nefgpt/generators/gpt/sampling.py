@@ -104,6 +104,7 @@ def _check(
     temperature: float,
     guidance: float | None,
     prefix: np.ndarray,
+    begin: np.ndarray,
     batch_size: int,
 ) -> None:
     """Raise InputError naming the first argument that cannot be."""
@@ -130,6 +131,15 @@ def _check(
         (
             not n_prefix or (prefix < 0).any() or (prefix >= config.vocab_size).any(),
             f"prefix must be tokens of 0..{config.vocab_size - 1}, at least one, got {prefix}",
+        ),
+        (
+            len(begin) >= sequence_length,
+            f"{len(begin)} codes are given and a sequence has {sequence_length}: give at most "
+            f"{sequence_length - 1}",
+        ),
+        (
+            (begin < 0).any() or (begin >= n_codes).any(),
+            f"codes to begin with must be in 0..{n_codes - 1}, got {begin}",
         ),
         (
             guidance is not None and not (np.isfinite(guidance) and guidance >= 0),
@@ -163,6 +173,7 @@ def generate(
     guidance: float | None = None,
     seed: int = 0,
     prefix: Sequence[int] | np.ndarray | None = None,
+    begin: Sequence[int] | np.ndarray | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Sample `n` sequences of codes.
@@ -182,6 +193,9 @@ def generate(
         the class are; 1 changes nothing.
     prefix : ints [P] or [n, P], optional
         Special tokens to begin with, for all samples or for each; [SOS] when not given.
+    begin : ints [K], optional
+        Codes that follow them in all samples. What follows is drawn as it is without: a sample
+        that begins with its own codes stays as it is.
 
     Returns
     -------
@@ -190,13 +204,15 @@ def generate(
     """
     prefix = np.asarray([n_codes] if prefix is None else prefix, np.int64)
     prefix = np.broadcast_to(np.atleast_2d(prefix), (n, prefix.shape[-1]))
-    _check(
-        model, n, sequence_length, n_codes, top_k, top_p, temperature, guidance, prefix, batch_size
-    )
+    begin = np.asarray([] if begin is None else begin, np.int64)
+    filters = top_k, top_p, temperature, guidance
+    _check(model, n, sequence_length, n_codes, *filters, prefix, begin, batch_size)
     model.eval()
-    weight = model.token.weight
+    weight, known = model.token.weight, len(begin)
     codes = np.zeros((n, sequence_length), dtype=np.uint16)
-    with tqdm(total=n * sequence_length, desc="sample", unit="token", unit_scale=True) as bar:
+    with tqdm(
+        total=n * (sequence_length - known), desc="sample", unit="token", unit_scale=True
+    ) as bar:
         for start in range(0, n, batch_size):
             stop = min(start + batch_size, n)
             draws = [
@@ -204,15 +220,18 @@ def generate(
             ]
             uniforms = torch.from_numpy(np.stack(draws)).to(weight.device)  # [B, L]
             cache = KeyValueCache(model.config, stop - start, weight.device, weight.dtype)
-            tokens = torch.tensor(prefix[start:stop], device=weight.device)  # [B, P]
+            batch = torch.empty(uniforms.shape, dtype=torch.int64, device=weight.device)
+            batch[:, :known] = torch.from_numpy(begin)
+            special = torch.tensor(prefix[start:stop], device=weight.device)  # [B, P]
+            tokens = torch.cat([special, batch[:, :known]], dim=1)  # [B, P + K]
             if guidance is not None:
                 free_cache = KeyValueCache(model.config, stop - start, weight.device, weight.dtype)
-                no_class = torch.full_like(tokens, n_codes)  # as class_dropout trains it
-            batch = torch.empty(uniforms.shape, dtype=torch.int64, device=weight.device)
-            for position in range(sequence_length):
+                no_class = tokens.clone()
+                no_class[:, : special.shape[1]] = n_codes  # as class_dropout trains it
+            for position in range(known, sequence_length):
                 logits = model(tokens, cache)[:, -1]  # [B, V]
                 if guidance is not None:
-                    free = model(no_class if position == 0 else tokens, free_cache)[:, -1]
+                    free = model(no_class if position == known else tokens, free_cache)[:, -1]
                     logits = free + guidance * (logits - free)
                 batch[:, position] = _choose(
                     logits,

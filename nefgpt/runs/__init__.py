@@ -1,0 +1,1 @@
+"""A trained run as a thing to use: sampled, encoded, decoded, continued, exported."""
