@@ -104,7 +104,12 @@ def test_one_held_out_field_has_no_calibrated_rows():
 def test_a_setting_may_ask_for_the_calibrated_temperature(monkeypatch):
     tokenizer = SimpleNamespace(codes=CODES, sequence_length=3, decode=lambda tokens: tokens)
     asked = {}
-    monkeypatch.setattr(generator, "generate", lambda *a, **options: asked.update(options))
+
+    def fake(model, n, length, n_codes, **options):
+        asked.update(options)
+        return np.zeros((n, length), np.uint16)
+
+    monkeypatch.setattr(generator, "generate", fake)
     loaded = generator.Loaded(None, {"temperature": 2.5}, tokenizer)
     for wanted, found in (("calibrated", 2.5), (0.7, 0.7)):
         setting = Setting(temperature=wanted, top_k=3)
