@@ -48,7 +48,7 @@ STAGES = {
 VERSIONS = {
     "procedural": 1,
     "sdf": 2,
-    "images": 1,
+    "images": 2,
     "inputs": 1,
     "template": 4,
     "fit": 5,

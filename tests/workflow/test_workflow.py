@@ -86,6 +86,7 @@ PAPER = {"template.n_shapes": 1, "template.n_components": 0}
 # Every key of the configuration: a new value (with what it needs), and the rules that run again.
 STALE = {
     "dataset.max_rejected_fraction": (0.5, DRAWN | {"shapes"}),
+    "dataset.background": ("black", DRAWN),
     "sdf.backend": ("mesh_to_sdf", SDF),
     "sdf.method": ("sample", DRAWN),
     "sdf.n_uniform": (4001, SDF),
@@ -307,7 +308,7 @@ def test_bad_config_is_refused_before_any_job(key, value, message, tmp_path):
     config = changed(key, value)
     if message is None:
         config = changed("dataset", {"kind": "folder", "root": "nowhere"})
-        message = "dataset.root = nowhere: there is no such folder"
+        message = f"dataset.root = nowhere ({tmp_path}/nowhere): there is no such folder"
     text = snakemake(tmp_path, config, "all", fails=True)
     assert message in text and "Traceback" not in text
     assert not (tmp_path / "results").exists()

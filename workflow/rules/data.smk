@@ -20,7 +20,7 @@ rule list_shapes:
         "../envs/core.yaml"
     params:
         options=options(
-            dataset=without(CONFIG["dataset"], "max_rejected_fraction"),
+            dataset=without(CONFIG["dataset"], "max_rejected_fraction", "background"),
             results=RESULTS,
             seed=CONFIG["seed"],
         ),
@@ -110,6 +110,7 @@ rule images:
         options=lambda wildcards: options(
             sources=IN_PACK[int(wildcards.pack)],
             channels=CHANNELS,
+            background=BACKGROUND,
             out_dir=SIGNALS,
         ),
         version=version("images"),
