@@ -27,10 +27,10 @@ MESHES_PER_PACK = 16
 IMAGES_PER_PACK = 256
 DIGITS = "scikit-learn digits"
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif"}
-SUFFIXES = {".obj", ".off", ".ply", ".stl", ".glb"}
+SUFFIXES = {".obj", ".off", ".ply", ".stl", ".glb", ".gltf"}
 # Of the same kind and not read: said when they lie among the others.
 OTHER_IMAGES = {".heic", ".avif", ".jp2", ".svg", ".psd", ".exr", ".hdr", ".pgm", ".ppm", ".npy"}
-OTHER_MESHES = {".gltf", ".fbx", ".dae", ".3ds", ".3mf", ".blend", ".usd", ".usdz", ".step"}
+OTHER_MESHES = {".fbx", ".dae", ".3ds", ".3mf", ".blend", ".usd", ".usdz", ".step"}
 OTHER_MESHES |= {".stp", ".iges", ".wrl", ".x3d", ".vtk", ".ac", ".lwo", ".msh", ".binvox"}
 
 

@@ -1,56 +1,51 @@
 """Meshes in: any of the supported files as one geometry, or one clear reason why not."""
 
-import json
-import logging
-import re
-import warnings
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import trimesh
 
 from nefgpt.base.errors import InputError
+from nefgpt.inputs import gltf, obj, off, ply, stl
 from nefgpt.inputs.listing import SUFFIXES
-
-# Its parsers log tracebacks of what they then try in another way.
-logging.getLogger("trimesh").setLevel(logging.CRITICAL)
+from nefgpt.inputs.orient import repair
+from nefgpt.inputs.polygons import Soup, triangulate
+from nefgpt.inputs.settings import Frame
 
 LARGEST = 1e100  # a coordinate's magnitude; squares and cubes of larger ones overflow
-HEADER = 1 << 16  # bytes that a PLY or OFF header fits in
+SMALLEST = 1e-100  # a mesh's extent
+SAME = 1e-8  # vertices nearer than this share of the extent are one
+READERS = {".obj": obj, ".off": off, ".ply": ply, ".stl": stl, ".glb": gltf, ".gltf": gltf}
 
 
-def _claimed_faces(path: Path) -> int:
-    """The number of faces that a PLY or OFF header promises; 0 when it says nothing."""
-    with path.open("rb") as stream:
-        head = stream.read(HEADER)
-    if path.suffix.lower() == ".ply":
-        head = head[: head.find(b"end_header")]
-        found = re.search(rb"^\s*element\s+face\s+(\d+)\s*$", head, re.MULTILINE)
-    else:
-        found = re.match(rb"\s*[A-Za-z0-9]*OFF\s*\d+\s+(\d+)", re.sub(rb"#[^\n]*", b"", head))
-    return int(found[1]) if found else 0
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """A mesh as it is used, and how it came out of its file.
 
-
-def _check_glb(path: Path) -> None:
-    """Refuse a GLB whose chunks or accessors claim more bytes or elements than the file has.
-
-    The format lets an accessor stand for zeros that are nowhere in the file.
+    Attributes
+    ----------
+    mesh : in ShapeNet's frame and the file's units; equal vertices are one.
+    format : what the file is, for people.
+    parts : objects, groups, solids or primitives that the file names and that have faces.
+    n_vertices, n_polygons : what the file holds, before polygons were cut into triangles.
+    notes : what was left out or repaired, a sentence each.
     """
-    content = path.read_bytes()
-    chunks, start = [], 12
-    while start < len(content):
-        length = int.from_bytes(content[start : start + 4], "little")
-        start += 8 + length
-        chunks.append(content[start - length : start])
-    if start != len(content):
-        raise ValueError("its chunks are longer than the file")
-    for accessor in json.loads(chunks[0]).get("accessors", []):
-        if accessor["count"] > len(content):
-            raise ValueError(f"an accessor claims {accessor['count']} elements")
+
+    mesh: trimesh.Trimesh
+    format: str
+    parts: int
+    n_vertices: int
+    n_polygons: int
+    notes: tuple[str, ...]
 
 
-def load_mesh(path: str | Path) -> trimesh.Trimesh:
+def read_mesh(path: str | Path, frame: Frame = Frame()) -> Read:  # noqa: B008 (it is frozen)
     """Read a mesh; parts of a scene are joined, materials and textures ignored.
+
+    Parameters
+    ----------
+    frame : of the file; the mesh is turned into ShapeNet's.
 
     Raises
     ------
@@ -59,6 +54,44 @@ def load_mesh(path: str | Path) -> trimesh.Trimesh:
         has non-finite or huge vertices.
     """
     path = Path(path)
+    found = _soup(path)
+    try:
+        faces = triangulate(found)
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as a mesh ({error})") from error
+    if not len(faces):
+        raise InputError(_without_faces(path, found))
+    if faces.min() < 0 or faces.max() >= len(found.vertices):
+        raise InputError(f"{path}: a face names a vertex that is not there; truncated file?")
+    used = found.vertices[np.unique(faces)]
+    if not np.isfinite(used).all():
+        raise InputError(f"{path}: has NaN or infinite vertices")
+    if np.abs(used).max() > LARGEST:
+        raise InputError(f"{path}: has vertices beyond {LARGEST:g}")
+    if not np.ptp(used, axis=0).max() > SMALLEST:
+        raise InputError(f"{path}: has no extent")
+    vertices, faces = merge(found.vertices, faces)
+    if frame.given:
+        vertices = vertices @ np.array(frame.turn, np.float64).T
+    notes = list(found.notes)
+    flat = (faces == np.roll(faces, 1, axis=1)).any(axis=1)
+    if flat.any():
+        faces = faces[~flat]
+        notes.append(f"{flat.sum()} faces that name a point twice left out")
+    if not len(faces) or not _area(vertices, faces) > 0:
+        raise InputError(f"{path}: its faces have no area")
+    faces, repairs = repair(vertices, faces)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    counts = found.parts, len(found.vertices), len(found.sizes)
+    return Read(mesh, found.format, *counts, (*notes, *repairs))
+
+
+def load_mesh(path: str | Path, frame: Frame = Frame()) -> trimesh.Trimesh:  # noqa: B008
+    """The mesh alone; see `read_mesh`."""
+    return read_mesh(path, frame).mesh
+
+
+def _soup(path: Path) -> Soup:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown format; use one of {sorted(SUFFIXES)}")
@@ -67,37 +100,45 @@ def load_mesh(path: str | Path) -> trimesh.Trimesh:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     try:
-        if suffix == ".glb":
-            _check_glb(path)
-        claimed = _claimed_faces(path) if suffix in (".ply", ".off") else 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mesh = trimesh.load(path, force="mesh", process=False, skip_materials=True)
-        vertices = np.asarray(mesh.vertices, np.float64)
-        faces = np.asarray(mesh.faces, np.int64)
-    # The parsers raise whatever their broken input leads to; each is the file's fault here.
+        return READERS[suffix].read(path)
+    # Readers raise whatever their broken input leads to; each is the file's fault here.
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as a mesh ({error!r:.200})") from error
-    if not len(faces):
-        raise InputError(f"{path}: has no faces")
-    if vertices.shape[1:] != (3,) or faces.shape[1:] != (3,):
-        raise InputError(f"{path}: its vertices or faces have not three numbers each")
-    if len(faces) < claimed:
-        raise InputError(f"{path}: {claimed} faces are promised, {len(faces)} found; truncated?")
-    if faces.min() < 0 or faces.max() >= len(vertices):
-        raise InputError(f"{path}: a face names a vertex that is not there; truncated file?")
-    used = vertices[np.unique(faces)]
-    if not np.isfinite(used).all():
-        raise InputError(f"{path}: has NaN or infinite vertices")
-    if np.abs(used).max() > LARGEST:
-        raise InputError(f"{path}: has vertices beyond {LARGEST:g}")
-    if not np.ptp(used, axis=0).max() > 0:
-        raise InputError(f"{path}: has no extent")
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
-    mesh.merge_vertices()
-    if not mesh.area > 0:
-        raise InputError(f"{path}: its faces have no area")
-    return mesh
+        reason = str(error) if type(error) is ValueError else repr(error)
+        raise InputError(f"{path}: cannot be read as a mesh ({reason:.200})") from error
+
+
+def _without_faces(path: Path, found: Soup) -> str:
+    why = f" ({'; '.join(found.notes)})" if found.notes else ""
+    return f"{path}: has no faces{why}"
+
+
+def merge(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices that faces name, each position once, and the faces that name those.
+
+    Positions are compared on a grid of `SAME` of the extent, so that no unit and no distance to
+    the origin makes a difference.
+
+    Parameters
+    ----------
+    vertices : float64 [V, 3]
+    faces : int64 [F, 3]
+    """
+    named, corners = np.unique(faces, return_inverse=True)
+    used = vertices[named]
+    low = used.min(axis=0)
+    grid = np.rint((used - low) / ((used - low).max() * SAME)).astype(np.int64)
+    _, first, same = np.unique(grid, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return used[first[order]], place[same.ravel()][corners.ravel()].reshape(faces.shape)
+
+
+def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
+    """Area of all faces, of a mesh whose extent is made one."""
+    corners = (vertices[faces] - vertices.min(axis=0)) / np.ptp(vertices, axis=0).max()
+    sides = corners[:, 1:] - corners[:, :1]
+    return float(np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1).sum() / 2)
 
 
 def normalise(vertices: np.ndarray, extent: float = 0.9) -> tuple[np.ndarray, float]:

@@ -33,6 +33,37 @@ class SplitFiles:
     test: str
 
 
+Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
+
+
+@settings
+class Frame:
+    """Which axes of the mesh files point up and forward; fields are in ShapeNet's frame."""
+
+    up: Axis = "+y"
+    forward: Axis = "-z"
+
+    def __post_init__(self) -> None:
+        if self.up[1] == self.forward[1]:
+            raise ValueError(f"up {self.up} and forward {self.forward} lie along one axis")
+
+    @property
+    def turn(self) -> list[list[int]]:
+        """The rotation into ShapeNet's frame, by rows: to the right, up, backward."""
+        up, forward = (
+            [int(f"{axis[0]}1") * (axis[1] == name) for name in "xyz"]
+            for axis in (self.up, self.forward)
+        )
+        (a, b, c), (d, e, f) = forward, up
+        right = [b * f - c * e, c * d - a * f, a * e - b * d]
+        return [right, up, [-a, -b, -c]]
+
+    @property
+    def given(self) -> dict | None:
+        """The axes' names; None of ShapeNet's own frame, in which nothing is turned."""
+        return None if self == Frame() else {"up": self.up, "forward": self.forward}
+
+
 @settings
 class Dataset:
     """Where the meshes or images come from."""
@@ -40,6 +71,7 @@ class Dataset:
     kind: Literal["procedural", "shapenet", "folder", "digits", "mnist", "images"] = "procedural"
     root: str | None = None
     synset: str | int | None = None
+    frame: Frame = Frame()
     n_shapes: Annotated[int, Ge(1), Le(10**6)] | None = None
     split: Split = Split()
     split_files: SplitFiles | str | None = None

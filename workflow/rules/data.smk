@@ -20,7 +20,7 @@ rule list_shapes:
         "../envs/core.yaml"
     params:
         options=options(
-            dataset=without(CONFIG["dataset"], "max_rejected_fraction", "background"),
+            dataset=without(CONFIG["dataset"], "max_rejected_fraction", "background", "frame"),
             results=RESULTS,
             seed=CONFIG["seed"],
         ),
