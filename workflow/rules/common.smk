@@ -161,6 +161,14 @@ def version(stage):
     return f"{stage} version {VERSIONS[stage]}"
 
 
+def say_what_is_left_out():
+    """Tell the person at the terminal: the jobs' own words are in their logs."""
+    rejected = Path(f"{RESULTS}/rejected.tsv")
+    n = len(rejected.read_text(encoding="utf-8").splitlines()) - 1 if rejected.exists() else 0
+    if n > 0:
+        print(f"{n} of {len(SHAPES)} inputs left out; {rejected} says why", file=sys.stderr)
+
+
 def spare_the_scheduler(workflow):
     """Keep Snakemake from work that grows with the square of the number of jobs.
 
