@@ -392,7 +392,9 @@ def test_folder_in_packs_with_unusable_meshes(tmp_path):
     config["dataset"]["split"] = {"train": 0.6, "val": 0.2, "test": 0.2}
     config["fit"]["fields_per_job"] = 5
     config["evaluation"]["n_samples"] = 1
-    snakemake(tmp_path, config, "all")
+    text = snakemake(tmp_path, config, "all")
+    assert f"dataset: 16 meshes in {tmp_path}/meshes\n" in text
+    assert f"2 of 16 inputs left out; {RESULTS}/rejected.tsv says why\n" in text
     rejected = (tmp_path / RESULTS / "rejected.tsv").read_text()
     assert "broken" in rejected and "no_faces" in rejected and rejected.count("\n") == 3
     weights = pd.read_parquet(tmp_path / RESULTS / "weights.parquet")
