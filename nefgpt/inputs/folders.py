@@ -42,9 +42,14 @@ class Below(NamedTuple):
         return ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(4)) or "no files"
 
 
+def resolved(path: str | Path) -> Path:
+    """A path of the configuration, `~` resolved."""
+    return Path(os.path.expanduser(path))
+
+
 def named(key: str, root: str | Path) -> str:
     """A folder of the configuration as errors name it: as it is written, and in full."""
-    full = Path(root).expanduser().absolute()
+    full = resolved(root).absolute()
     return f"{key} = {root}" + (f" ({full})" if str(full) != str(root) else "")
 
 
@@ -56,7 +61,7 @@ def folder_of(key: str, root: str) -> Path:
     InputError
         when there is none.
     """
-    path = Path(root).expanduser()
+    path = resolved(root)
     if path.is_file():
         raise InputError(f"{named(key, root)} is a file: name the folder that holds the inputs")
     if not path.is_dir():

@@ -12,7 +12,10 @@ from nefgpt.base.errors import InputError
 
 
 def _open(path: Path) -> BinaryIO:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+    """An open file; some are unpacked and still called .gz."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
 
 
 def _header(path: Path, stream: BinaryIO) -> tuple[int, ...]:

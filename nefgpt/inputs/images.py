@@ -7,7 +7,7 @@ import numpy as np
 from nefgpt.base.errors import InputError
 from nefgpt.inputs.idx import read_idx
 from nefgpt.inputs.listing import DIGITS
-from nefgpt.inputs.pixels import laid, read_picture
+from nefgpt.inputs.pixels import Picture, laid, read_picture
 
 BACKGROUND = "white"
 
@@ -25,17 +25,28 @@ def _many(name: str) -> np.ndarray:
     return images.astype(np.float32) / 255
 
 
+def pixels_of(
+    picture: Picture, source: str, channels: int, background: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Pixels of a picture as `read_image` has them, and what was done for that, in words."""
+    pixels, done = laid(picture, channels, background), picture.done
+    if picture.alpha is not None:
+        if np.ptp(picture.alpha) and not np.ptp(pixels.reshape(-1, channels), axis=0).any():
+            raise InputError(
+                f"cannot read image {source}: nothing of it is seen on {background}; set another "
+                "dataset.background"
+            )
+        done = (*done, f"transparent pixels laid on {background}")
+    return pixels, done
+
+
 def image_and_notes(
     source: str, channels: int | None = None, background: str = BACKGROUND
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """One image as `read_image` has it, and what was done to the file for that, in words."""
     name, _, number = source.rpartition("#")
     if not (name and number.isdecimal()):  # else a # is part of the file's name
-        picture = read_picture(source)
-        done = picture.done
-        if picture.alpha is not None:
-            done = (*done, f"transparent pixels laid on {background}")
-        return laid(picture, channels or 1, background), done
+        return pixels_of(read_picture(source), source, channels or 1, background)
     images, index = _many(name), int(number)
     if index >= len(images):
         raise InputError(f"{source}: the file has {len(images)} images")

@@ -15,7 +15,7 @@ from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import write_json
 from nefgpt.inputs import mnist, shapenet
-from nefgpt.inputs.folders import Below, below, folder_of, named
+from nefgpt.inputs.folders import Below, below, folder_of, named, resolved
 from nefgpt.inputs.lists import SPLITS, match, split_name
 from nefgpt.inputs.settings import Dataset, SplitFiles
 from nefgpt.inputs.splits import Shape, hash_unit, shares_of_rest, split_of
@@ -151,10 +151,16 @@ def _meshes(dataset: Dataset) -> dict[str, Path]:
     """Mesh files by id."""
     root = folder_of("dataset.root", dataset.root)
     if dataset.kind == "shapenet":
-        if paths := _shapenet(root, dataset.synset):
+        paths = _shapenet(root, dataset.synset)
+        if any(path.exists() for path in paths.values()):
             _say(dataset.root, f"{len(paths)} models", "")
             return paths
-        raise InputError(f"{named('dataset.root', dataset.root)}: no meshes found")
+        n = len(below(root).of(SUFFIXES))
+        cure = f"; {n} meshes lie elsewhere below it: try dataset.kind: folder" if n else ""
+        raise InputError(
+            f"{named('dataset.root', dataset.root)}: no meshes found, that is no folder "
+            f"synset/model with {' or '.join(shapenet.MODELS)}{cure}"
+        )
     found = below(root)
     if paths := _ids(root, found.of(SUFFIXES)):
         _say(dataset.root, f"{len(paths)} meshes", found.left_out(SUFFIXES, OTHER_MESHES))
@@ -170,7 +176,7 @@ def _nothing(root: str, found: Below, what: str, suffixes: set[str]) -> str:
 
 
 def _say(root: str, what: str, more: str) -> None:
-    full = Path(root).expanduser().absolute()
+    full = resolved(root).absolute()
     log.info("dataset: %s in %s%s", what, full, f"; {more}" if more else "")
 
 
@@ -193,7 +199,7 @@ def _no_empty_split(dataset: Dataset, splits: dict[str, str]) -> None:
     counts = Counter(splits.values())
     for name in SPLITS:
         if not counts[name]:
-            where = f" in {Path(dataset.root).expanduser().absolute()}" if dataset.root else ""
+            where = f" in {resolved(dataset.root).absolute()}" if dataset.root else ""
             cure = f"raise dataset.split.{name}"
             if dataset.split_files:
                 cure = f"name some of them in dataset.split_files for {name}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nefgpt.base.errors import InputError
-from nefgpt.inputs.folders import named
+from nefgpt.inputs.folders import named, resolved
 from nefgpt.inputs.settings import SplitFiles
 
 log = logging.getLogger(__name__)
@@ -54,22 +54,20 @@ def split_name(text: str) -> str:
 
 def _entry(text: str, free: int = 0) -> Entry:
     parts = [part for part in re.split(r"[/\\]", text.strip()) if part not in ("", ".")]
-    if parts and (match := WITH_SYNSET.fullmatch(parts[-1])):
-        parts[-1:] = [match[1], match[2]]
-    parts = _tail(parts)
+    parts = _named(parts)
     while free < len(parts) - 1 and DROPPED.fullmatch(parts[free]):
         free += 1
     return Entry(tuple(parts), min(free, len(parts) - 1))
 
 
-def _tail(parts: list[str]) -> list[str]:
-    """Folders and name of a shape: without a mesh file's end, nor the name it has in ShapeNet."""
-    if not parts:
-        return parts
-    parts = [*parts[:-1], ENDS.sub("", parts[-1])]
+def _named(parts: list[str]) -> list[str]:
+    """Folders and name of a shape, without the file's name that it has in ShapeNet."""
     for tail in (["models", "model_normalized"], ["model"]):
-        if len(parts) > len(tail) and parts[-len(tail) :] == tail:
-            return parts[: -len(tail)]
+        bare = [*parts[:-1], ENDS.sub("", parts[-1])] if parts else []
+        if len(parts) > len(tail) and bare[-len(tail) :] == tail:
+            parts = parts[: -len(tail)]
+    if parts and (match := WITH_SYNSET.fullmatch(parts[-1])):
+        return [*parts[:-1], match[1], match[2]]
     return parts
 
 
@@ -131,14 +129,13 @@ def read_list(path: str, key: str) -> list[tuple[str | None, Entry]]:
     InputError
         naming the key of the configuration and the file.
     """
-    file = Path(path).expanduser()
     try:
-        text = _text(file)
+        text = _text(resolved(path))
         if text.lstrip()[:1] in ("{", "["):
             found = list(_of_json(json.loads(text)))
         else:
             header = next(csv.reader([text.lstrip().partition("\n")[0].strip()]), [])
-            table = len(header) > 1 and _column(header, MODEL_COLUMNS)
+            table = _column(header, MODEL_COLUMNS) and (len(header) > 1 or header[0] != "name")
             found = list(_of_csv(text.lstrip()) if table else _of_lines(text))
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"{named(key, path)}: {error}") from error
@@ -182,7 +179,7 @@ class _Index:
         self.shapes = shapes
         self.folders, self.by_name = {}, {}
         for shape_id, source in shapes.items():
-            parts = tuple(_tail(list(Path(source).absolute().parts)))
+            parts = tuple(_named(list(Path(source).absolute().with_suffix("").parts)))
             self.folders[shape_id] = parts
             self.by_name.setdefault(parts[-1], []).append(shape_id)
 
@@ -190,10 +187,14 @@ class _Index:
         """The shape that an entry names, or None."""
         if not entry.parts:
             return None
-        if len(entry.parts) == 1 and entry.parts[0] in self.shapes:
-            return entry.parts[0]
-        for first in range(entry.free + 1):
-            tail = entry.parts[first:]
+        if (whole := "__".join(entry.parts)) in self.shapes:
+            return whole
+        *folders, name = entry.parts
+        for tail in (
+            (*folders[first:], end)
+            for first in range(entry.free + 1)
+            for end in dict.fromkeys((name, ENDS.sub("", name)))
+        ):
             same = [
                 shape_id
                 for shape_id in self.by_name.get(tail[-1], [])
@@ -207,7 +208,7 @@ class _Index:
                 )
             if same:
                 return same[0]
-        return "__".join(entry.parts) if "__".join(entry.parts) in self.shapes else None
+        return None
 
     def _may_be(self, shape_id: str, synset: str | None) -> bool:
         """Whether a shape is of a synset, or of none that its path says."""

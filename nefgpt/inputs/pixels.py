@@ -1,6 +1,7 @@
 """One image file to pixels: every mode and depth, and what was done to it on the way."""
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,11 @@ from nefgpt.base.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
+# It tells of every odd tag of a broken file; what cannot be read is said once, by name.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+EXPANSION = 2000  # times its file's size: more than any compression gives
 PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF's and TIFF's number for how the picture has to be turned
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
@@ -159,10 +164,16 @@ def _deep_tiff(page) -> Picture:
 def _of_tiff(path: Path) -> Picture | None:
     """A TIFF file that Pillow would not read whole; None for one that it does."""
     import tifffile
+    from PIL import Image
 
     with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        size = page.imagewidth * page.imagelength
+        if size > Image.MAX_IMAGE_PIXELS or page.nbytes > EXPANSION * path.stat().st_size:
+            raise ValueError(f"it claims {page.imagewidth} x {page.imagelength} pixels")
+        if not all(page.databytecounts):
+            raise ValueError("parts of it are missing")
         _one_frame(sum(not page.is_reduced and not page.is_mask for page in file.pages), "pages")
-        page = file.pages[0]
         if page.bitspersample > 8 or page.sampleformat != 1 or page.planarconfig == 2:
             return _deep_tiff(page)
     return None
@@ -201,7 +212,9 @@ def read_picture(path: str | Path) -> Picture:
         raise InputError(f"cannot read image {path}: it is not an image, or broken") from error
     # The decoders raise whatever their broken input leads to; each is the file's fault here.
     except Exception as error:
-        raise InputError(f"cannot read image {path}: {error!s:.200}") from error
+        said = isinstance(error, OSError | ValueError | RuntimeError | Image.DecompressionBombError)
+        reason = str(error) if said else f"it is broken, {error!r}"
+        raise InputError(f"cannot read image {path}: {reason:.200}") from error
 
 
 def colour(name: str) -> np.ndarray:

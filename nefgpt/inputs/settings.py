@@ -81,7 +81,7 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.kind == "procedural" and self.n_shapes is None:
             raise ValueError("kind procedural needs n_shapes")
-        if self.kind not in ("procedural", "digits") and self.root is None:
+        if self.kind not in ("procedural", "digits") and not self.root:
             what = "images" if self.images else "meshes"
             raise ValueError(f"kind {self.kind} needs root, the folder of the {what}")
         if isinstance(self.synset, int):

@@ -14,10 +14,10 @@ import numpy as np
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path
 from nefgpt.base.settings import settings
-from nefgpt.inputs.folders import below, folder_of
-from nefgpt.inputs.images import BACKGROUND
+from nefgpt.inputs.folders import below, folder_of, resolved
+from nefgpt.inputs.images import BACKGROUND, pixels_of
 from nefgpt.inputs.listing import IMAGE_SUFFIXES, SUFFIXES, safe_id
-from nefgpt.inputs.pixels import colour, laid, read_picture
+from nefgpt.inputs.pixels import colour, read_picture
 from nefgpt.inputs.settings import Frame
 from nefgpt.signals.settings import Sampling
 
@@ -26,7 +26,7 @@ examples:
   nefgpt inspect airplane.obj
   nefgpt inspect meshes --out pictures
   nefgpt inspect scan.stl --up +z --forward +y --out pictures
-  nefgpt inspect digit.png photo.jpg --channels 3 --background black
+  nefgpt inspect digit.png photo.jpg --channels 1 --background grey
   nefgpt inspect meshes digit.png --json
 """
 SAMPLING = Sampling(n_uniform=20_000, n_near=8_000)
@@ -117,10 +117,8 @@ def of_image(path: Path, wanted: Settings, out: Path | None = None) -> dict:
         naming the file, when a run would leave it out.
     """
     picture = read_picture(path)
-    pixels = laid(picture, wanted.channels, wanted.background)
-    done = list(picture.done)
-    if picture.alpha is not None:
-        done.append(f"transparent pixels laid on {wanted.background}")
+    pixels, notes = pixels_of(picture, str(path), wanted.channels, wanted.background)
+    done = list(notes)
     if picture.values.shape[2] > wanted.channels:
         done.append("colours made grey")
     if out:
@@ -226,7 +224,7 @@ def files_of(names: list[str]) -> Iterator[tuple[Path, str]]:
     """
     taken: set[str] = set()
     for name in names:
-        root = Path(name).expanduser()
+        root = resolved(name)
         if root.is_dir():
             found = below(folder_of("FILE", name))
             paths = found.of(SUFFIXES | IMAGE_SUFFIXES)

@@ -83,6 +83,8 @@ def test_roots_are_resolved_and_named_in_full(tmp_path, monkeypatch, caplog):
     (found, *_) = listed("mine")
     assert found.path == "mine/s00.obj", "paths stay as short as they are given"
     assert caplog.messages == [f"dataset: 24 meshes in {tmp_path}/mine"] * 2
+    with pytest.raises(InputError, match=r"= ~nobody/x .*: there is no such folder"):
+        listed("~nobody/x")
     for root in ("~/none", "none"):
         with pytest.raises(InputError, match=rf"= {root} \({tmp_path}/none\): there is no such"):
             listed(root)
@@ -136,6 +138,9 @@ def test_shapenet_may_be_named_one_level_off(tmp_path, model):
     (home / "02818832.zip").touch()
     with pytest.raises(InputError, match=r"but 02818832\.zip: unpack it"):
         listed(home, "shapenet", synset="02818832")
+    meshes(tmp_path / "plain" / "airplane" / "train", NAMES, ".off")
+    with pytest.raises(InputError, match=r"24 meshes lie elsewhere .* dataset\.kind: folder"):
+        listed(tmp_path / "plain", "shapenet")
     meshes(tmp_path / "data" / "v2" / "02691156", ["a/model"])
     with pytest.raises(InputError, match=rf"set dataset\.root: {home} or {tmp_path}/data/v2"):
         listed(home.parent, "shapenet", synset="02691156")

@@ -85,6 +85,7 @@ LINES += [
     f"./{SYNSET}/{{}}/model.obj",
 ]
 LINES += [f"{SYNSET}\\{{}}", "  {}  # seen"]
+NAMED = ["{}", f"{SYNSET}-{{}}", f"{SYNSET}_{{}}"]  # files, some of which are called so
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -92,6 +93,27 @@ LINES += [f"{SYNSET}\\{{}}", "  {}  # seen"]
 def test_ids_may_have_synset_and_suffix(request, tmp_path, line, kind):
     root = request.getfixturevalue(kind)
     assert splits(root, three(tmp_path, line), kind) == expected()
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("name", NAMED)
+def test_files_may_have_the_synset_in_their_names(tmp_path, line, name):
+    (tmp_path / "meshes").mkdir()
+    for names in NAMES.values():
+        for one in names:
+            (tmp_path / "meshes" / f"{name.format(one)}.obj").touch()
+    found = splits(tmp_path / "meshes", three(tmp_path, line), "folder")
+    assert found == {part: sorted(map(name.format, names)) for part, names in NAMES.items()}
+
+
+def test_a_name_may_end_like_a_suffix(tmp_path):
+    (tmp_path / "meshes").mkdir()
+    for name in ("a.sdf", "b.npz", "c", "d"):
+        (tmp_path / "meshes" / f"{name}.off").touch()
+    lists = {"train": "modelId\na.sdf\nd.off", "val": "b.npz.off", "test": "c.npz"}
+    files = SplitFiles(**{name: write(tmp_path / name, text) for name, text in lists.items()})
+    found = splits(tmp_path / "meshes", files, "folder")
+    assert found == {"train": ["a.sdf", "d"], "val": ["b.npz"], "test": ["c"]}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -102,6 +102,27 @@ def test_every_mode_and_depth_comes_back(tmp_path_factory, case, background):
     tolerance = 0.002 if top == 255 and pixels.shape[2] == 3 else 2e-6  # as Pillow, in 8 bits
     np.testing.assert_allclose(grey, expected @ LUMA, atol=tolerance)
     assert grey.dtype == np.float32
+
+
+@settings(max_examples=150)
+@given(
+    written(), st.lists(st.tuples(st.floats(0, 1), st.integers(-1, 255)), min_size=1, max_size=4)
+)
+def test_broken_images_are_read_or_refused_by_name(tmp_path_factory, case, changes):
+    pixels, _, way = case
+    path = Path(encode(tmp_path_factory.mktemp("image"), pixels, way))
+    content = bytearray(path.read_bytes())
+    for where, value in changes:  # another byte, or the end
+        at = int(where * (len(content) - 1))
+        content[at:] = content[at : at + 1] if value < 0 else bytes([value]) + content[at + 1 :]
+    path.write_bytes(content)
+    try:
+        found = read_image(str(path), 3)
+    except InputError as error:
+        assert str(path) in str(error) and len(str(error)) < 400
+    else:
+        assert found.dtype == np.float32 and found.shape[2:] == (3,)
+        assert 0 <= found.min() and found.max() <= 1
 
 
 def test_plain_images_of_8_bits_are_to_the_bit_as_pillow_has_them(tmp_path):
@@ -253,16 +274,26 @@ def test_what_cannot_be_used_is_named_in_one_line(tmp_path):
         assert path in str(error.value) and "\n" not in str(error.value)
 
 
+def test_what_its_background_hides_is_no_image(tmp_path):
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[..., :3], pixels[1:3, 1:3, 3] = 255, 255
+    path = stored(tmp_path, Image.fromarray(pixels), "white on nothing.png")
+    with pytest.raises(InputError, match=r"seen on white; set another dataset\.background"):
+        read_image(path)
+    assert read_image(path, 1, "black").sum() == 4
+    assert (read_image(stored(tmp_path, Image.new("L", (4, 4), 255), "white.png")) == 1).all()
+
+
 def test_the_log_says_what_was_done_and_left_out(tmp_path, caplog):
     caplog.set_level("INFO")
     names = ("09_ramp16", "09_black_on_transparent")
     sources = {name[:4]: str(CASES / f"{name}.png") for name in names}
     sources["gone"] = str(tmp_path / "gone.png")
-    images.prepare(sources, tmp_path, tmp_path / "p.json", 1, "black")
+    images.prepare(sources, tmp_path, tmp_path / "p.json", 1, "#808080")
     assert "left out gone: cannot read image" in caplog.text
-    assert "1 of 3 images: transparent pixels laid on black" in caplog.text
+    assert "1 of 3 images: transparent pixels laid on #808080" in caplog.text
     assert "1 of 3 images: 16 bits scaled, all levels kept" in caplog.text
-    assert load_signal(tmp_path / "09_b.npz")["values"].max() == 0
+    assert load_signal(tmp_path / "09_b.npz")["values"].max() == np.float32(128 / 255)
     assert json.loads((tmp_path / "p.json").read_text()).keys() == sources.keys()
 
 
