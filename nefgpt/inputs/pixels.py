@@ -171,7 +171,7 @@ def _of_tiff(path: Path) -> Picture | None:
         size = page.imagewidth * page.imagelength
         if size > Image.MAX_IMAGE_PIXELS or page.nbytes > EXPANSION * path.stat().st_size:
             raise ValueError(f"it claims {page.imagewidth} x {page.imagelength} pixels")
-        if not all(page.databytecounts):
+        if not size or not all(page.databytecounts):
             raise ValueError("parts of it are missing")
         _one_frame(sum(not page.is_reduced and not page.is_mask for page in file.pages), "pages")
         if page.bitspersample > 8 or page.sampleformat != 1 or page.planarconfig == 2:
