@@ -48,9 +48,9 @@ STAGES = {
 # re-runs nothing.
 VERSIONS = {
     "procedural": 1,
-    "sdf": 2,
+    "sdf": 3,
     "images": 2,
-    "inputs": 1,
+    "inputs": 2,
     "template": 4,
     "fit": 5,
     "weights": 2,

@@ -129,6 +129,8 @@ def _fit_and_save(
         save_field(out, spec, fitted.weights[i], record, coefficients=coefficients)
         measures = ", ".join(f"{name} {record[name]:.3f}" for name in kind.QUALITY)
         log.info("%s: %s", shape_id, measures)
+        if record.get("iou") == 0:
+            log.warning("%s: its field holds nothing of the shape (IoU 0)", shape_id)
     return problems
 
 

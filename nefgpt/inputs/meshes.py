@@ -61,8 +61,6 @@ def read_mesh(path: str | Path, frame: Frame = Frame()) -> Read:  # noqa: B008 (
         raise InputError(f"{path}: cannot be read as a mesh ({error})") from error
     if not len(faces):
         raise InputError(_without_faces(path, found))
-    if faces.min() < 0 or faces.max() >= len(found.vertices):
-        raise InputError(f"{path}: a face names a vertex that is not there; truncated file?")
     used = found.vertices[np.unique(faces)]
     if not np.isfinite(used).all():
         raise InputError(f"{path}: has NaN or infinite vertices")

@@ -79,7 +79,7 @@ def _bent(points: np.ndarray) -> np.ndarray:
     """Which polygons [n, k, 3] a fan from the first corner would not fill, bool [n].
 
     Those that somewhere turn to the other side, seen along their normal, or that turn more than
-    once around.
+    once around. Those without area need no better.
     """
     sides = np.roll(points, -1, axis=1) - points
     after = np.roll(sides, -1, axis=1)
@@ -88,7 +88,7 @@ def _bent(points: np.ndarray) -> np.ndarray:
     turns = (np.cross(sides, after) * normals[:, None]).sum(axis=2)
     angles = np.arctan2(turns, (sides * after).sum(axis=2) * lengths[:, None])
     back = (turns < -1e-9 * lengths[:, None] ** 2).any(axis=1)
-    return back | (angles.sum(axis=1) > 2 * np.pi + 1)
+    return (lengths > 1e-12) & (back | (angles.sum(axis=1) > 2 * np.pi + 1))
 
 
 def _ears(points: np.ndarray) -> np.ndarray:
@@ -109,8 +109,15 @@ def triangulate(given: Soup) -> np.ndarray:
 
     Convex polygons become fans; others are cut by ear clipping (manifold3d), so that no surface
     lies outside of them.
+
+    Raises
+    ------
+    ValueError
+        where a polygon names a vertex that is not there, or cannot be cut.
     """
     vertices, corners, sizes = given.vertices, given.corners, given.sizes
+    if len(corners) and (corners.min() < 0 or corners.max() >= len(vertices)):
+        raise ValueError("a face names a vertex that is not there; truncated file?")
     starts, counts = np.cumsum(sizes) - sizes, sizes - 2
     firsts = np.cumsum(counts) - counts
     faces = np.empty((int(counts.sum()), 3), np.int64)

@@ -43,7 +43,7 @@ def load_signal(
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             names = [*(only or stored.files), *(name for name in if_there if name in stored)]
             cloud = {name: stored[name] for name in names}
-        for name in {"rejected", "sha256", "source_path"} & set(cloud):
+        for name in {"rejected", "repaired", "sha256", "source_path"} & set(cloud):
             cloud[name] = str(cloud[name])
         if "sdf" in cloud:
             cloud["values"] = cloud["sdf"]

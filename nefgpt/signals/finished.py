@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 from nefgpt.base.files import sha256_of
+from nefgpt.inputs.settings import Frame
 from nefgpt.signals.settings import Sampling
 
 _TAIL = 1 << 13  # bytes; no note is longer, since no path is longer than 4096
@@ -35,14 +36,21 @@ def read_note(path: Path) -> dict:
     return note if isinstance(note, dict) else {}
 
 
-def made_from(source: str | Path, settings: Sampling, seed: int, versions: str) -> dict:
+def made_from(
+    source: str | Path,
+    settings: Sampling,
+    seed: int,
+    versions: str,
+    frame: Frame = Frame(),  # noqa: B008 (it is frozen)
+) -> dict:
     """What a cloud depends on besides its mesh's content."""
-    return {
+    made = {
         "source": str(source),
         "settings": settings.used(),
         "seed": seed,
         "versions": versions,
     }
+    return made | ({"frame": frame.given} if frame.given else {})
 
 
 def state_of(mesh: Path) -> dict:

@@ -166,11 +166,19 @@ def decode(
 
     vertices = found.vertices
     if source is not None:
-        frame = load_signal(source, only=("center", "scale"))
-        vertices = vertices / frame["scale"] + frame["center"]
+        frame = load_signal(source, only=("center", "scale"), if_there=("turn",))
+        vertices = _turned(vertices / frame["scale"] + frame["center"], frame, back=True)
     mesh = trimesh.Trimesh(vertices, found.faces, process=False)
     about["watertight"] = bool(mesh.is_watertight)
     return Decoded(normalise_cloud(found.sample(size[0], seed)), about, mesh.export)
+
+
+def _turned(vertices: np.ndarray, frame: dict, back: bool = False) -> np.ndarray:
+    """Vertices [V, 3] turned from their file's axes to a signal's, or back."""
+    turn = frame.get("turn", np.eye(3))
+    if (turn == np.eye(3)).all():
+        return vertices
+    return vertices @ (turn if back else turn.T)
 
 
 def mesh_of(shown: Shown) -> tuple[np.ndarray, np.ndarray]:
@@ -186,16 +194,16 @@ def mesh_of(shown: Shown) -> tuple[np.ndarray, np.ndarray]:
     from nefgpt.inputs.meshes import load_mesh
     from nefgpt.signals import render  # fits need no mesh files, and start sooner without
 
-    center, scale = np.zeros(3), 1.0
+    about: dict = {"center": np.zeros(3), "scale": 1.0}
     if shown.signal is not None:
-        about = load_signal(shown.signal, only=("source_path", "center", "scale"))
-        center, scale = about["center"], about["scale"]
+        needed = ("source_path", "center", "scale")
+        about = load_signal(shown.signal, only=needed, if_there=("turn",))
     if shown.decoded is not None:
         vertices, faces = render.load_mesh(shown.decoded)
     else:
         mesh = load_mesh(shown.root / about["source_path"])
         vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
-    return (vertices - center) * scale, faces
+    return (_turned(vertices, about) - about["center"]) * about["scale"], faces
 
 
 def pictures(shown: Sequence[Shown], size: int) -> list[np.ndarray | None]:

@@ -87,6 +87,8 @@ PAPER = {"template.n_shapes": 1, "template.n_components": 0}
 STALE = {
     "dataset.max_rejected_fraction": (0.5, DRAWN | {"shapes"}),
     "dataset.background": ("black", DRAWN),
+    "dataset.frame.up": ("+x", SDF),
+    "dataset.frame.forward": ("+x", SDF),
     "sdf.backend": ("mesh_to_sdf", SDF),
     "sdf.method": ("sample", DRAWN),
     "sdf.n_uniform": (4001, SDF),
@@ -97,7 +99,7 @@ STALE = {
     "field.octaves": (3, FIELDS),
     "field.include_input": (False, FIELDS),
     "field.frequency": (3.0, FIELDS),
-    "field.mirror": (0, FIELDS),
+    "field.mirror": (0, FIELDS | {"shapes"}),
     "field.hidden": ([8, 9], FIELDS),
     "field.activation": ("relu", FIELDS),
     "field.output_bias": (True, FIELDS),
@@ -394,7 +396,7 @@ def test_folder_in_packs_with_unusable_meshes(tmp_path):
     config["evaluation"]["n_samples"] = 1
     text = snakemake(tmp_path, config, "all")
     assert f"dataset: 16 meshes in {tmp_path}/meshes\n" in text
-    assert f"2 of 16 inputs left out; {RESULTS}/rejected.tsv says why\n" in text
+    assert f"2 inputs are left out ({RESULTS}/rejected.tsv):\n" in text
     rejected = (tmp_path / RESULTS / "rejected.tsv").read_text()
     assert "broken" in rejected and "no_faces" in rejected and rejected.count("\n") == 3
     weights = pd.read_parquet(tmp_path / RESULTS / "weights.parquet")

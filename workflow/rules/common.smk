@@ -22,6 +22,7 @@ from nefgpt.inputs.listing import MESHES_PER_PACK, list_shapes
 from nefgpt.inputs.splits import template_shapes
 from nefgpt.base.errors import InputError
 from nefgpt.signals.finished import is_finished, made_from
+from nefgpt.fitting.doubts import doubts_of
 from nefgpt.fitting.worth import worth_a_gpu
 from nefgpt.base.files import check_writable, clock_advice, remove_unfinished
 from nefgpt.generators.kind import BOUNDS, KINDS, TRAINED
@@ -161,14 +162,6 @@ def version(stage):
     return f"{stage} version {VERSIONS[stage]}"
 
 
-def say_what_is_left_out():
-    """Tell the person at the terminal: the jobs' own words are in their logs."""
-    rejected = Path(f"{RESULTS}/rejected.tsv")
-    n = len(rejected.read_text(encoding="utf-8").splitlines()) - 1 if rejected.exists() else 0
-    if n > 0:
-        print(f"{n} of {len(SHAPES)} inputs left out; {rejected} says why", file=sys.stderr)
-
-
 def spare_the_scheduler(workflow):
     """Keep Snakemake from work that grows with the square of the number of jobs.
 
@@ -214,7 +207,9 @@ SDF_VERSIONS = ", ".join(map(version, MESH_VERSIONS))
 
 def cloud_of(shape_id):
     """What a shape's point cloud is made from."""
-    return made_from(BY_ID[shape_id].path, CHECKED.sdf, CONFIG["seed"], SDF_VERSIONS)
+    return made_from(
+        BY_ID[shape_id].path, CHECKED.sdf, CONFIG["seed"], SDF_VERSIONS, CHECKED.dataset.frame
+    )
 
 
 def forced(shape_id):

@@ -70,6 +70,7 @@ rule sdf:
         options=lambda wildcards: options(
             meshes={i: BY_ID[i].path for i in sdf_members(wildcards.pack)},
             settings=SDF,
+            frame=CHECKED.dataset.frame.given,
             seed=CONFIG["seed"],
             versions=SDF_VERSIONS,
             out_dir=SIGNALS,
@@ -137,6 +138,7 @@ rule shapes:
     params:
         options=options(
             max_rejected_fraction=CONFIG["dataset"]["max_rejected_fraction"],
+            mirror=CONFIG["field"].get("mirror") if KIND == "shapes" else None,
             signal_dir=SIGNALS,
             # Not an output: Snakemake would delete it when the job stops the run for its sake.
             rejected_out=f"{RESULTS}/rejected.tsv",
