@@ -8,8 +8,10 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path
@@ -20,6 +22,9 @@ from nefgpt.inputs.listing import IMAGE_SUFFIXES, SUFFIXES, safe_id
 from nefgpt.inputs.pixels import colour, read_picture
 from nefgpt.inputs.settings import Frame
 from nefgpt.signals.settings import Sampling
+
+if TYPE_CHECKING:
+    import trimesh
 
 EXAMPLES = """\
 examples:
@@ -65,47 +70,68 @@ def unit_guess(extent: float) -> str:
 def of_mesh(path: Path, wanted: Settings, out: Path | None = None) -> dict:
     """What is read from a mesh file and what would be fitted; with `out` a picture is drawn.
 
+    A mesh that encloses nothing has its `reason` among the facts.
+
     Raises
     ------
     InputError
-        naming the file, when a run would leave it out.
+        naming the file, when it cannot be read.
     """
-    import trimesh
-
     from nefgpt.inputs import meshes
-    from nefgpt.signals import sdf
+    from nefgpt.signals import sdf, table
 
     read = meshes.read_mesh(path, wanted.frame)
     mesh = read.mesh
-    cloud = sdf.sample_sdf(mesh, SAMPLING, seed=0)
+    center, scale = meshes.normalise(mesh.vertices, SAMPLING.extent)
     extents = np.ptp(mesh.vertices, axis=0)
-    if out:
-        from nefgpt.signals import portraits
-
-        vertices = (mesh.vertices - cloud["center"]) * cloud["scale"]
-        scaled = trimesh.Trimesh(vertices, mesh.faces, process=False)
-        inner = cloud["points"][cloud["sdf"] < 0]
-        page = portraits.of_mesh(scaled, lambda at: sdf.signed_distance(scaled, at), inner)
-        with atomic_path(out) as temporary:
-            page.save(temporary)
-    return {
+    about = {
         "format": read.format,
         "parts": read.parts,
         "vertices": read.n_vertices,
         "polygons": read.n_polygons,
         "triangles": len(mesh.faces),
-        "bodies": int(mesh.body_count),
+        "pieces": int(mesh.body_count),
         "watertight": bool(mesh.is_watertight),
         "oriented": bool(mesh.is_winding_consistent),
         "extent": extents.tolist(),
-        "center": np.asarray(cloud["center"]).tolist(),
+        "center": center.tolist(),
         "unit": unit_guess(float(extents.max())),
-        "scale": float(cloud["scale"]),
-        "inside": float((cloud["sdf"][: SAMPLING.n_uniform] < 0).mean()),
-        "sign_agreement": float(cloud["sign_agreement"]),
-        "thin": float(cloud["thin"].mean()),
+        "scale": scale,
         "done": list(read.notes),
+        "doubts": [],
     }
+    inner = np.zeros((0, 3))
+    try:
+        cloud = sdf.sample_sdf(mesh, SAMPLING, seed=0)
+    except InputError as error:
+        about["reason"] = str(error)
+    else:
+        inner = cloud["points"][cloud["sdf"] < 0]
+        about |= {
+            "inside": float(cloud["inside"]),
+            "sign_agreement": float(cloud["sign_agreement"]),
+            "asymmetry": cloud["asymmetry"].tolist(),
+            "thin": float(cloud["thin"].mean()),
+            "cells": cloud["cells"].tolist(),
+        }
+        if about["sign_agreement"] < table.DOUBTFUL:
+            about["doubts"].append("inside and outside are doubtful: see the slices")
+    if out:
+        _draw(mesh, center, scale, inner, out)
+    return about
+
+
+def _draw(
+    mesh: "trimesh.Trimesh", center: np.ndarray, scale: float, inner: np.ndarray, out: Path
+) -> None:
+    import trimesh
+
+    from nefgpt.signals import portraits, sdf
+
+    scaled = trimesh.Trimesh((mesh.vertices - center) * scale, mesh.faces, process=False)
+    page = portraits.of_mesh(scaled, lambda at: sdf.signed_distance(scaled, at), inner)
+    with atomic_path(out) as temporary:
+        page.save(temporary)
 
 
 def of_image(path: Path, wanted: Settings, out: Path | None = None) -> dict:
@@ -146,7 +172,7 @@ def look(path: Path, wanted: Settings, out: Path | None = None) -> dict:
 
     Parameters
     ----------
-    out : of the picture, .png; it is not drawn of what cannot be used.
+    out : of the picture, .png; it is not drawn of what cannot be read.
     """
     image = path.suffix.lower() in IMAGE_SUFFIXES
     about = {"file": str(path), "kind": "image" if image else "mesh"}
@@ -157,7 +183,22 @@ def look(path: Path, wanted: Settings, out: Path | None = None) -> dict:
         facts = (of_image if image else of_mesh)(path, wanted, out)
     except InputError as error:
         return about | {"usable": False, "reason": str(error).removeprefix(f"{path}: ")}
-    return about | {"usable": True} | facts | ({"picture": str(out)} if out else {})
+    about |= {"usable": "reason" not in facts} | facts
+    return about | ({"picture": str(out)} if out else {})
+
+
+def turned(found: list[dict]) -> None:
+    """Add to the doubts of meshes how they lie turned against the others of a call.
+
+    `cells`, what is compared, is taken out.
+    """
+    from nefgpt.signals.pose import Poses
+
+    cells = {i: np.array(about.pop("cells")) for i, about in enumerate(found) if "cells" in about}
+    poses = Poses(cells) if cells else None
+    for i, own in cells.items():
+        if turn := poses.turn(i, own):
+            found[i]["doubts"].append(f"lies turned against the rest: {turn}")
 
 
 def _ends(suffixes: set[str]) -> str:
@@ -166,12 +207,13 @@ def _ends(suffixes: set[str]) -> str:
 
 def text_of(about: dict) -> str:
     """What `look` found, for people."""
-    head = about["file"]
-    if not about["usable"]:
-        return f"{head}: cannot be used\n  {about['reason']}\n"
-    rows = (_image_rows if about["kind"] == "image" else _mesh_rows)(about)
-    rows += [("done", note) for note in about["done"]]
+    rows = [] if about["usable"] else [("reason", about["reason"])]
+    if "format" in about:
+        rows += (_image_rows if about["kind"] == "image" else _mesh_rows)(about)
+    for name in ("done", "doubts"):
+        rows += [(name.removesuffix("s"), text) for text in about.get(name, ())]
     rows += [("picture", about["picture"])] if "picture" in about else []
+    head = about["file"] + ("" if about["usable"] else ": cannot be used")
     return f"{head}\n" + "".join(f"  {name:<10} {text}\n" for name, text in rows)
 
 
@@ -182,23 +224,28 @@ def _count(n: int, what: str) -> str:
 def _mesh_rows(about: dict) -> list[tuple[str, str]]:
     extent = " × ".join(f"{side:.4g}" for side in about["extent"])
     center = ", ".join(f"{x:.4g}" for x in about["center"])
-    pieces = _count(about["bodies"], "connected piece")
-    closed = "watertight" if about["watertight"] else "open: inside is where it winds around"
+    closed = "watertight" if about["watertight"] else "open: inside is what it winds around"
     alike = "faces turned alike" if about["oriented"] else "faces turned both ways"
-    doubt = "" if about["watertight"] or about["sign_agreement"] > 0.95 else ", doubtful"
-    return [
+    pieces = _count(about["pieces"], "connected piece")
+    rows = [
         ("format", f"{about['format']}, {_count(about['parts'], 'part')}"),
         ("read", f"{about['vertices']:,} vertices, {_count(about['polygons'], 'face')}"),
         ("kept", f"{_count(about['triangles'], 'triangle')}, {pieces}"),
         ("surface", f"{closed}; {alike}"),
         ("extent", f"{extent} (x, y, z) around ({center}): {about['unit']}"),
-        (
-            "fitted",
-            f"moved to the origin, scaled by {about['scale']:.4g}; of the unit cube "
-            f"{about['inside']:.1%} is inside{doubt}",
-        ),
-        ("thin", f"{about['thin']:.0%} of the surface, on parts thinner than 0.02 of the cube"),
+        ("fitted", f"moved to the origin, scaled by {about['scale']:.4g}"),
     ]
+    if "inside" in about:
+        signs = f"inside is hidden and outside is seen at {about['sign_agreement']:.0%} of points"
+        apart = ", ".join(
+            f"{axis} {share:.0%}" for axis, share in zip("xyz", about["asymmetry"], strict=True)
+        )
+        rows += [
+            ("inside", f"{about['inside']:.1%} of the unit cube; {signs}"),
+            ("thin", f"{about['thin']:.0%} of the surface, on parts thinner than 0.02 of the cube"),
+            ("asymmetry", f"{apart}: the share of the surface that mirroring moves off it"),
+        ]
+    return rows
 
 
 def _image_rows(about: dict) -> list[tuple[str, str]]:
@@ -268,11 +315,11 @@ def main() -> None:
         raise InputError(str(error)) from error
     wanted = Settings(frame=frame, channels=args.channels, background=args.background)
     found = []
-    for path, label in files_of(args.files):
+    files = list(files_of(args.files))
+    for path, label in tqdm(files, desc="inputs", unit="input", mininterval=1, disable=None):
         found.append(look(path, wanted, args.out / f"{label}.png" if args.out else None))
-        if not args.json:
-            sys.stdout.write(text_of(found[-1]))
-    if args.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    turned(found)
+    text = json.dumps(found, indent=2) + "\n" if args.json else "".join(map(text_of, found))
+    sys.stdout.write(text)
     if not all(about["usable"] for about in found):
         sys.exit(1)

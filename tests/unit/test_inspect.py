@@ -13,6 +13,7 @@ from PIL import Image
 
 from nefgpt.base import cli
 from nefgpt.signals import inspect
+from nefgpt.signals.pose import grid
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -76,7 +77,7 @@ def test_a_mesh_is_described(tmp_path):
     path = things(tmp_path) / "airplane.obj"
     about = inspect.look(path, inspect.Settings())
     assert about["usable"] and about["kind"] == "mesh" and about["format"].startswith("OBJ")
-    assert (about["vertices"], about["triangles"], about["bodies"]) == (8, 12, 1)
+    assert (about["vertices"], about["triangles"], about["pieces"]) == (8, 12, 1)
     assert about["watertight"] and about["oriented"] and about["sign_agreement"] > 0.99
     assert about["extent"] == pytest.approx([40, 12, 35]) and about["scale"] == 0.9 / 40
     solid = 0.9 * 0.27 * 0.7875
@@ -89,6 +90,41 @@ def test_a_mesh_is_described(tmp_path):
         assert fact in text
     flat = inspect.look(tmp_path / "meshes" / "old" / "ball.off", inspect.Settings())
     assert not flat["watertight"] and "open" in inspect.text_of(flat)
+
+
+def test_a_sheet_encloses_nothing_and_is_drawn_all_the_same(tmp_path):
+    sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    sheet.export(tmp_path / "sheet.obj")
+    about = inspect.look(tmp_path / "sheet.obj", inspect.Settings(), tmp_path / "s.png")
+    assert not about["usable"] and "encloses nothing" in about["reason"]
+    text = inspect.text_of(about)
+    assert "cannot be used\n  reason     encloses nothing" in text and "1 triangle," in text
+    assert (tmp_path / "s.png").stat().st_size > 1000
+
+
+def test_what_is_doubtful_is_said(tmp_path):
+    rooms = trimesh.util.concatenate(
+        [trimesh.creation.box([1, 1, 1]), trimesh.creation.box([0.9, 0.9, 0.9])]
+    )
+    rooms.faces[12:] = rooms.faces[12:, ::-1]  # a cavity: hidden, and not inside
+    rooms.export(tmp_path / "rooms.ply")
+    about = inspect.look(tmp_path / "rooms.ply", inspect.Settings())
+    assert about["usable"] and about["doubts"] == [
+        "inside and outside are doubtful: see the slices"
+    ]
+    assert "  doubt      inside and outside" in inspect.text_of(about)
+
+
+def test_meshes_that_lie_turned_are_told_from_the_rest():
+    cone = trimesh.creation.cone(0.2, 0.9)
+    points, _ = trimesh.sample.sample_surface(cone, 2000, seed=0)
+    points -= [0, 0, 0.45]
+    found = [{"doubts": [], "cells": grid(points).tolist()} for _ in range(9)]
+    found.append({"doubts": [], "cells": grid(points[:, [0, 2, 1]] * [1, 1, -1]).tolist()})
+    inspect.turned(found)
+    assert [len(about["doubts"]) for about in found] == [0] * 9 + [1]
+    assert "lies turned against the rest" in found[9]["doubts"][0]
+    assert not any("cells" in about for about in found)
 
 
 @pytest.mark.parametrize(
