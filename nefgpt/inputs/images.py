@@ -37,6 +37,8 @@ def pixels_of(
                 "dataset.background"
             )
         done = (*done, f"transparent pixels laid on {background}")
+    if channels == 1 and (picture.values != picture.values[..., :1]).any():
+        done = (*done, "colours made grey")
     return pixels, done
 
 

@@ -10,7 +10,7 @@ from nefgpt.inputs.idx import idx_shape, read_idx
 # train-images-idx3-ubyte, train-images.idx3-ubyte, either with .gz
 NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 # What it is offered as, too, and is not read here.
-OTHERS = re.compile(r".*\.(csv|npz|parquet|mat|zip)|.*-ubyte(\.gz)?", re.IGNORECASE)
+OTHERS = re.compile(r".*\.(csv|npz|npy|pt|parquet|mat|zip)|.*-ubyte(\.gz)?", re.IGNORECASE)
 
 
 def idx_files(found: Below) -> dict[tuple[str, str], Path] | None:

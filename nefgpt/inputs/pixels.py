@@ -21,6 +21,7 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 EXPANSION = 2000  # times its file's size: more than any compression gives
 PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF's and TIFF's number for how the picture has to be turned
+WORDS = {"1": "black and white", "L": "grey", "RGB": "colour", "P": "palette"}
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
 # EXIF's orientations as Pillow's `exif_transpose` takes them.
 TURNS: dict[int, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
@@ -79,17 +80,16 @@ def _of_pillow(image: "Image.Image", bits: int) -> Picture:
         raise ValueError(f"it holds numbers without a known white (mode {mode})")
     if mode in ("CMYK", "LAB"):
         done.append(f"{mode} turned into RGB, without its colour profile")
-    grey = mode in ("1", "L", "LA", "La")
-    alpha = None
+    bare = mode.removesuffix("A").removesuffix("a")  # LA, PA, RGBA, and with premultiplied alpha
+    grey, words, alpha = bare in ("1", "L"), WORDS.get(bare, bare), None
     if image.has_transparency_data:
         whole = np.asarray(image.convert("RGBA"))
         values, alpha = whole[..., :1] if grey else whole[..., :3], whole[..., 3]
         alpha = None if (alpha == 255).all() else alpha.astype(np.float32) / 255
-        words = f"{mode} with alpha"
+        words += " with alpha"
     else:
         values = np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
-        words = mode
-    return Picture(values, alpha, kind, f"{words}, {bits} bits", bits, tuple(done))
+    return Picture(values, alpha, kind, f"{bits}-bit {words}", bits, tuple(done))
 
 
 def _deep_png(content: bytes, image: "Image.Image") -> Picture:
@@ -113,14 +113,14 @@ def _deep(
 ) -> Picture:
     """A picture of any depth, white at `top`."""
     done = [f"{bits} bits scaled, all levels kept"] if top > 255 else []
-    mode = {1: "L", 3: "RGB"}[values.shape[2]] + (" with alpha" if alpha is not None else "")
+    words = {1: "grey", 3: "colour"}[values.shape[2]] + " with alpha" * (alpha is not None)
     if turn := TURNS.get(orientation):
         done.insert(0, f"{turn[0]}, as its EXIF says")
         values, alpha = turn[1](values), alpha if alpha is None else turn[1](alpha)
     if alpha is not None and (alpha == 1).all():
         alpha = None
     values = (values / np.float32(top)).astype(np.float32)
-    return Picture(values, alpha, kind, f"{mode}, {bits} bits", bits, tuple(done))
+    return Picture(values, alpha, kind, f"{bits}-bit {words}", bits, tuple(done))
 
 
 def _deep_tiff(page) -> Picture:
@@ -191,8 +191,11 @@ def read_picture(path: str | Path) -> Picture:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"cannot read image {path}: there is no such file")
-    with path.open("rb") as stream:
-        head = stream.read(32)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(32)
+    except OSError as error:
+        raise InputError(f"cannot read image {path}: {error.strerror}") from error
     if not head:
         raise InputError(f"cannot read image {path}: the file is empty")
     from PIL import Image, UnidentifiedImageError

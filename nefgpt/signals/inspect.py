@@ -144,9 +144,6 @@ def of_image(path: Path, wanted: Settings, out: Path | None = None) -> dict:
     """
     picture = read_picture(path)
     pixels, notes = pixels_of(picture, str(path), wanted.channels, wanted.background)
-    done = list(notes)
-    if picture.values.shape[2] > wanted.channels:
-        done.append("colours made grey")
     if out:
         from nefgpt.signals import portraits
 
@@ -163,7 +160,7 @@ def of_image(path: Path, wanted: Settings, out: Path | None = None) -> dict:
         "levels": len(np.unique(pixels)),
         "low": float(pixels.min()),
         "high": float(pixels.max()),
-        "done": done,
+        "done": list(notes),
     }
 
 

@@ -152,7 +152,7 @@ def test_an_image_is_described():
     assert not black["usable"] and "nothing of it is seen on black" in black["reason"]
     ramp = inspect.look(CASES / "09_ramp16.png", inspect.Settings(channels=1))
     assert (ramp["bits"], ramp["levels"], ramp["format"]) == (16, 16, "PNG")
-    assert "16 bits" in inspect.text_of(ramp) and "opaque" in inspect.text_of(ramp)
+    assert "16-bit grey" in inspect.text_of(ramp) and "opaque" in inspect.text_of(ramp)
 
 
 def test_status_is_one_when_something_cannot_be_used(tmp_path, monkeypatch, capsys):

@@ -216,6 +216,25 @@ def test_pictures_are_turned_as_their_exif_says(tmp_path, orientation):
         assert [note for note in notes if "EXIF" in note] == turned, path
 
 
+def test_modes_are_said_in_words(tmp_path):
+    colours = Image.fromarray(RNG.integers(256, size=(4, 4, 4), dtype=np.uint8), "RGBA")
+    for mode, name, words in (
+        ("1", "a.png", "1-bit black and white"),
+        ("L", "a.png", "8-bit grey"),
+        ("LA", "a.png", "8-bit grey with alpha"),
+        ("P", "a.gif", "8-bit palette"),
+        ("RGBA", "a.png", "8-bit colour with alpha"),
+        ("CMYK", "a.tif", "8-bit CMYK"),
+        ("I;16", "a.png", "16-bit grey"),
+    ):
+        image = colours.convert("L").convert(mode) if mode == "I;16" else colours.convert(mode)
+        assert read_picture(stored(tmp_path, image, name)).mode == words
+    path = stored(tmp_path, colours.convert("RGB"), "b.png")
+    assert image_and_notes(path, 3)[1] == () and image_and_notes(path, 1)[1] == (
+        "colours made grey",
+    )
+
+
 def test_zero_may_be_white_and_alpha_within_the_colours(tmp_path):
     deep = RNG.integers(65536, size=(3, 4), dtype=np.uint16)
     path = stored(tmp_path, deep, "a.tif", photometric="miniswhite")
