@@ -77,7 +77,8 @@ def beside(path: Path) -> list[Path]:
     try:
         document = json.loads(plain(path.read_bytes()))
         named = document.get("buffers", [])
-        uris = [one["uri"] for one in (named.values() if isinstance(named, dict) else named)]
+        every = named.values() if isinstance(named, dict) else named
+        uris = [one["uri"] for one in every if "uri" in one]
         return [_named(path, uri) for uri in uris if not uri.startswith("data:")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []  # it is refused, with a reason, where it is read
@@ -252,9 +253,9 @@ class _File:
         return points, indices.reshape(-1, 3)
 
     def _draco(self, packed: dict) -> tuple[np.ndarray, np.ndarray]:
-        import DracoPy
-
         try:
+            import DracoPy
+
             decoded = DracoPy.decode(self.view(packed["bufferView"]))
             return np.asarray(decoded.points, np.float64), np.asarray(decoded.faces, np.int64)
         # Its errors are of many types; each is the file's fault.

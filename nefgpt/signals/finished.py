@@ -4,6 +4,7 @@ The workflow asks this of every cloud when it builds its DAG, so that a look cos
 and imports stay light.
 """
 
+import hashlib
 import json
 import os
 import zipfile
@@ -53,11 +54,31 @@ def made_from(
     return made | ({"frame": frame.given} if frame.given else {})
 
 
+def _files(mesh: Path) -> list[Path]:
+    """The files of a mesh: its own, and the buffers beside a .gltf."""
+    if mesh.suffix.lower() != ".gltf":
+        return [mesh]
+    from nefgpt.inputs.gltf import beside  # few meshes need it, and all jobs start sooner without
+
+    return [mesh, *(path for path in beside(mesh) if path.is_file())]
+
+
+def time_of(mesh: Path) -> int:
+    """When the youngest of a mesh's files was written, in nanoseconds."""
+    return max(path.stat().st_mtime_ns for path in _files(mesh))
+
+
+def _content_of(mesh: Path) -> str:
+    """Hex SHA-256 of a mesh's file; of several, of their hashes."""
+    hashes = [sha256_of(path) for path in _files(mesh)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
 def state_of(mesh: Path) -> dict:
-    """Content and time of a mesh's file; nothing of one that is not there."""
+    """Content and time of a mesh's files; nothing of one that is not there."""
     if not mesh.is_file():
         return {"sha256": "", "mtime_ns": 0}
-    return {"mtime_ns": mesh.stat().st_mtime_ns, "sha256": sha256_of(mesh)}
+    return {"mtime_ns": time_of(mesh), "sha256": _content_of(mesh)}
 
 
 def is_finished(cloud: Path, wanted: dict, mesh: Path | None = None) -> bool:
@@ -76,4 +97,4 @@ def is_finished(cloud: Path, wanted: dict, mesh: Path | None = None) -> bool:
         return True
     if not mesh.is_file():
         return not made["sha256"]
-    return made["mtime_ns"] == mesh.stat().st_mtime_ns or made["sha256"] == sha256_of(mesh)
+    return made["mtime_ns"] == time_of(mesh) or made["sha256"] == _content_of(mesh)

@@ -69,3 +69,15 @@ def test_what_is_cut_off_or_has_no_note_is_not_finished(n, made):
     assert read_note(cloud) == {} and not is_finished(cloud, WANTED, mesh)
     cloud.unlink()
     assert read_note(cloud) == {}
+
+
+def test_buffers_beside_a_mesh_belong_to_it(tmp_path):
+    mesh, buffer, cloud = tmp_path / "a.gltf", tmp_path / "a b.bin", tmp_path / "cloud.npz"
+    mesh.write_text('{"buffers": [{"uri": "a%20b.bin"}, {"uri": "data:,x"}, {"byteLength": 3}]}')
+    buffer.write_text("one")
+    np.savez(cloud)
+    write_note(cloud, WANTED | {"mesh": state_of(mesh)})
+    assert is_finished(cloud, WANTED, mesh)
+    buffer.write_text("two")
+    os.utime(buffer, (0, 2e9))
+    assert not is_finished(cloud, WANTED, mesh)

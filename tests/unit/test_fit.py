@@ -213,6 +213,14 @@ def test_rejected_shape_leaves_an_empty_field(clouds, templates, tmp_path):
     assert found.weights is found.coefficients is None and "no faces" in found.record["rejected"]
 
 
+def test_a_field_that_holds_nothing_is_named(clouds, templates, tmp_path, monkeypatch, caplog):
+    empty = {name: 0.0 for name in shapes.QUALITY}
+    monkeypatch.setattr(shapes, "quality", lambda *given: empty)
+    paths = {"e1": (clouds["e1"], tmp_path / "e1.safetensors")}
+    fit.fit_shapes(SPEC, paths, settings(), 0, templates["one"])
+    assert "e1: its field holds nothing of the shape (IoU 0)" in caplog.text
+
+
 def test_template_of_rejected_shape_says_what_to_do(clouds, tmp_path):
     bad = clouds["e0"].parent / "bad.npz"
     with pytest.raises(InputError, match=r"template\.shape_id"):

@@ -7,8 +7,11 @@ import pytest
 import trimesh
 
 from nefgpt.base.errors import InputError
-from nefgpt.signals import sdf
+from nefgpt.inputs.settings import Frame
+from nefgpt.signals import sdf, shapes
 from nefgpt.signals.file import load_signal
+from nefgpt.signals.finished import read_note
+from nefgpt.signals.kind import Shown
 from nefgpt.signals.sdf import (
     mesh_to_sdf_distance,
     on_thin_part,
@@ -151,14 +154,67 @@ def test_truncated_cloud_is_named(tmp_path):
         load_signal(tmp_path / "a.npz")
 
 
-def test_signs_agree_on_a_closed_mesh_and_not_on_an_open_one():
+def test_signs_agree_on_a_closed_mesh_and_not_where_faces_are_flipped_or_missing():
     sphere = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
     near = POINTS / np.linalg.norm(POINTS, axis=1, keepdims=True) * 0.4
     near += np.random.default_rng(1).normal(0, 0.01, near.shape)
     assert sign_agreement(sphere, near, signed_distance(sphere, near)) == 1
-    flipped = sphere.copy()
+    flipped, half = sphere.copy(), sphere.copy()
     flipped.faces[::2] = flipped.faces[::2, ::-1]
     assert sign_agreement(flipped, near, signed_distance(flipped, near)) < 0.9
+    half.update_faces(half.triangles_center[:, 0] > 0)
+    assert sign_agreement(half, near, signed_distance(half, near)) < 0.9
+
+
+def test_parts_that_overlap_agree_too():
+    cross = trimesh.util.concatenate([trimesh.creation.box([0.8, 0.2, 0.2]), BAR])
+    near = trimesh.sample.sample_surface(cross, 1000, seed=0)[0]
+    near = near + np.random.default_rng(1).normal(0, 0.01, near.shape)
+    assert sign_agreement(cross, near, signed_distance(cross, near)) == 1
+
+
+BAR = trimesh.creation.box([0.2, 0.8, 0.2])
+
+
+def test_a_sheet_has_nothing_to_fit(tmp_path, caplog):
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n")
+    prepare(tmp_path / "a.obj", "a", tmp_path / "a.npz", SETTINGS, 0)
+    reason = load_signal(tmp_path / "a.npz")["rejected"]
+    assert "a.obj: encloses nothing" in reason and reason in caplog.text
+
+
+def test_asymmetry_is_the_share_that_is_no_surface_once_mirrored():
+    lopsided = trimesh.util.concatenate(
+        [BAR, trimesh.creation.box(bounds=[[0, -0.1, -0.1], [0.4, 0.1, 0.1]])]
+    )
+    points, _ = trimesh.sample.sample_surface(lopsided, 2000, seed=0)
+    x, y, z = sdf.asymmetry(lopsided, points)
+    assert 0.2 < x < 0.4 and y == z == 0
+
+
+@pytest.mark.parametrize(("up", "forward"), [("+z", "+x"), ("-x", "+y"), ("+y", "-z")])
+def test_a_frame_turns_the_mesh_and_back(tmp_path, up, forward):
+    frame = Frame(up=up, forward=forward)
+    turn = np.array(frame.turn)
+    assert np.linalg.det(turn) == pytest.approx(1)
+    axis = {name: sign * np.eye(3)["xyz".index(a)] for a in "xyz" for name, sign in
+            ((f"+{a}", 1), (f"-{a}", -1))}  # fmt: skip
+    np.testing.assert_array_equal(turn @ axis[up], [0, 1, 0])
+    np.testing.assert_array_equal(turn @ axis[forward], [0, 0, -1])
+    box = trimesh.creation.box(bounds=np.stack([np.zeros(3), np.array([1.0, 2, 3]) @ turn]))
+    box.export(tmp_path / "a.stl")
+    prepare(tmp_path / "a.stl", "a", tmp_path / "a.npz", SETTINGS, 0, frame=frame)
+    cloud = load_signal(tmp_path / "a.npz")
+    np.testing.assert_allclose(cloud["surface"].max(axis=0), [0.15, 0.3, 0.45], atol=1e-3)
+    vertices, _ = shapes.mesh_of(Shown(None, tmp_path / "a.npz"))
+    np.testing.assert_allclose(vertices.max(axis=0), [0.15, 0.3, 0.45], atol=1e-6)
+    note = read_note(tmp_path / "a.npz")
+    assert note.get("frame") == (None if frame == Frame() else {"up": up, "forward": forward})
+
+
+def test_up_and_forward_differ():
+    with pytest.raises(ValueError, match=r"along one axis"):
+        Frame(up="+z", forward="-z")
 
 
 def test_other_backend():

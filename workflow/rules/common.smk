@@ -21,7 +21,7 @@ from nefgpt.config import validate
 from nefgpt.inputs.listing import MESHES_PER_PACK, list_shapes
 from nefgpt.inputs.splits import template_shapes
 from nefgpt.base.errors import InputError
-from nefgpt.signals.finished import is_finished, made_from
+from nefgpt.signals.finished import is_finished, made_from, time_of
 from nefgpt.fitting.doubts import doubts_of
 from nefgpt.fitting.worth import worth_a_gpu
 from nefgpt.base.files import check_writable, clock_advice, remove_unfinished
@@ -239,7 +239,7 @@ def unfinished(shape_id):
 def mesh_time(shape_id):
     """When a mesh was written: Snakemake sees no change by an older file."""
     path = Path(BY_ID[shape_id].path)
-    return path.stat().st_mtime_ns if BY_ID[shape_id].pack is None and path.exists() else None
+    return time_of(path) if BY_ID[shape_id].pack is None and path.exists() else None
 
 
 def sdf_members(pack):
