@@ -13,7 +13,7 @@ from PIL import Image
 
 from nefgpt.base import cli
 from nefgpt.signals import inspect
-from nefgpt.signals.pose import grid
+from nefgpt.signals.pose import FEWEST, grid
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -119,11 +119,11 @@ def test_meshes_that_lie_turned_are_told_from_the_rest():
     cone = trimesh.creation.cone(0.2, 0.9)
     points, _ = trimesh.sample.sample_surface(cone, 2000, seed=0)
     points -= [0, 0, 0.45]
-    found = [{"doubts": [], "cells": grid(points).tolist()} for _ in range(9)]
+    found = [{"doubts": [], "cells": grid(points).tolist()} for _ in range(FEWEST)]
     found.append({"doubts": [], "cells": grid(points[:, [0, 2, 1]] * [1, 1, -1]).tolist()})
     inspect.turned(found)
-    assert [len(about["doubts"]) for about in found] == [0] * 9 + [1]
-    assert "lies turned against the rest" in found[9]["doubts"][0]
+    assert [len(about["doubts"]) for about in found] == [0] * FEWEST + [1]
+    assert "lies turned against the rest" in found[-1]["doubts"][0]
     assert not any("cells" in about for about in found)
 
 
