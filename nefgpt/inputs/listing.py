@@ -118,7 +118,7 @@ def _class_folders(
                 "would be splits: are these classes? then rename them, else move it away"
             )
         published = {name: splits[some[0]] for name, some in parts.items()}
-        if "val" not in splits.values():
+        if len(set(splits.values())) < len(SPLITS):  # a share of train is held back for the other
             published = {name: split for name, split in published.items() if split != "train"}
         parts = {name: some[1:] for name, some in parts.items()}
     if not classes and not any(parts.values()):
@@ -137,7 +137,9 @@ def _images(dataset: Dataset) -> tuple[dict[str, str], dict[str, int], dict[str,
     root = folder_of("dataset.root", dataset.root)
     found = below(root)
     if dataset.kind == "mnist" and (files := mnist.idx_files(found)):
-        return mnist.listed(files)
+        sources, labels, published = mnist.listed(files)
+        _say(dataset.root, f"{len(sources)} images", "")
+        return sources, labels, published
     paths = _ids(root, found.of(IMAGE_SUFFIXES))
     if not paths:
         more = mnist.not_read(found) if dataset.kind == "mnist" else ""

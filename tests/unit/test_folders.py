@@ -253,6 +253,10 @@ def test_folders_of_splits_are_no_classes(tmp_path):
     pictures(tmp_path / "a" / "mnist_png", ["extra/3/0"])
     with pytest.raises(InputError, match="has extra beside testing and training and validation"):
         listed(tmp_path / "a", "images")
+    two = [f"{part}/{label}/{n}" for part in ("train", "val") for label in "35" for n in NAMES]
+    shapes = listed(pictures(tmp_path / "two", two), "images")
+    assert {s.split for s in shapes if "/train/" in s.path} == {"train", "test"}
+    assert {s.split for s in shapes if "/val/" in s.path} == {"val"}
     loose = pictures(
         tmp_path / "loose", [f"{part}/{n}" for part in ("train", "test") for n in NAMES]
     )
