@@ -33,6 +33,7 @@ STAGES = {
     "config": Stage("config", "check a configuration, or write its JSON schema"),
     "dataset": Stage("inputs.listing", "list a run's shapes, or write its configuration"),
     "procedural": Stage("inputs.airplanes.write", "make airplanes"),
+    "inspect": Stage("signals.inspect", "say what is read from a mesh or image, and draw it"),
     "sdf": Stage("signals.sdf", "meshes to point clouds with signed distances"),
     "images": Stage("signals.images", "images to pixels with brightness"),
     "shapes": Stage("signals.table", "gather what is known of every input"),
@@ -60,7 +61,7 @@ STAGES = {
 VERSIONS = {
     "procedural": 1,
     "sdf": 3,
-    "images": 1,
+    "images": 2,
     "inputs": 2,
     "template": 4,
     "fit": 5,

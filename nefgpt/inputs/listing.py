@@ -5,22 +5,33 @@ The workflow calls this whenever it builds its DAG, so imports stay light.
 
 import argparse
 import hashlib
+import logging
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from nefgpt.base import cli
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import write_json
-from nefgpt.inputs.settings import Dataset
-from nefgpt.inputs.splits import SPLITS, Shape, _shares, _split_lists, hash_unit, split_of
+from nefgpt.inputs import mnist, shapenet
+from nefgpt.inputs.folders import Below, below, folder_of, named, resolved
+from nefgpt.inputs.lists import SPLITS, match, split_name
+from nefgpt.inputs.settings import Dataset, SplitFiles
+from nefgpt.inputs.splits import Shape, hash_unit, shares_of_rest, split_of
+
+log = logging.getLogger(__name__)
 
 MAX_ID = 200  # characters
 MESHES_PER_PACK = 16
 IMAGES_PER_PACK = 256
 DIGITS = "scikit-learn digits"
-IMAGE_SUFFIX = ".png"
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif"}
 SUFFIXES = {".obj", ".off", ".ply", ".stl", ".glb", ".gltf"}
+# Of the same kind and not read: said when they lie among the others.
+OTHER_IMAGES = {".heic", ".avif", ".jp2", ".svg", ".psd", ".exr", ".hdr", ".pgm", ".ppm", ".npy"}
+OTHER_MESHES = {".fbx", ".dae", ".3ds", ".3mf", ".blend", ".usd", ".usdz", ".step"}
+OTHER_MESHES |= {".stp", ".iges", ".wrl", ".x3d", ".vtk", ".ac", ".lwo", ".msh", ".binvox"}
 
 
 def safe_id(relative: Path) -> str:
@@ -46,13 +57,8 @@ def _usable(path: Path) -> None:
         raise InputError(f"cannot use the file name {str(path)!a}: rename it or move it away")
 
 
-def _folder(root: Path, suffixes: set[str]) -> dict[str, Path]:
-    paths = sorted(
-        Path(folder, name)
-        for folder, _, names in os.walk(root)
-        for name in names
-        if os.path.splitext(name)[1].lower() in suffixes
-    )
+def _ids(root: Path, paths: list[Path]) -> dict[str, Path]:
+    """Files below `root` by their ids."""
     found: dict[str, list[Path]] = {}
     for path in paths:
         _usable(path)
@@ -70,25 +76,13 @@ def _folder(root: Path, suffixes: set[str]) -> dict[str, Path]:
 
 
 def _shapenet(root: Path, synset: str | None) -> dict[str, Path]:
-    if (root / "models").is_dir() or re.fullmatch(r"\d{8}", root.name):
-        raise InputError(
-            f"dataset.root = {root} looks like one synset: name the folder that holds the synsets"
-        )
-    synsets = [synset] if synset else sorted(e.name for e in os.scandir(root) if e.is_dir())
     shapes: dict[str, Path] = {}
-    for name in synsets:
-        if not (root / name).is_dir():
-            raise InputError(f"dataset.synset = {name!r}: there is no folder {root / name}")
-        for entry in sorted(os.scandir(root / name), key=lambda e: e.name):
-            if not entry.is_dir():
-                continue
-            _usable(Path(entry.path))
-            shape_id = safe_id(Path(entry.name + ".x"))
-            if shape_id in shapes:
-                raise InputError(f"shape id {shape_id} is in two synsets: set dataset.synset")
-            version_1 = Path(entry.path) / "model.obj"
-            version_2 = Path(entry.path) / "models" / "model_normalized.obj"
-            shapes[shape_id] = version_1 if version_1.exists() else version_2
+    for name, paths in shapenet.models(root, synset).items():
+        _usable(paths[0])
+        shape_id = safe_id(Path(name + ".x"))
+        if len(paths) > 1 or shape_id in shapes:
+            raise InputError(f"shape id {shape_id} is in two synsets: set dataset.synset")
+        shapes[shape_id] = paths[0]
     return shapes
 
 
@@ -99,107 +93,160 @@ def _digits() -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
     return {name: f"{DIGITS}#{i}" for i, name in enumerate(labels)}, labels, {}
 
 
-def _idx(root: Path) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
-    """Images of MNIST's IDX files; those of the published test files are marked."""
-    from nefgpt.inputs.idx import read_idx
+def _class_folders(
+    root: Path, paths: dict[str, Path], classes: bool
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Labels and published splits of image files, by the folders that they lie in.
 
-    paths, labels, published = {}, {}, {}
-    for part, prefix in (("train", "train"), ("test", "t10k")):
-        files = []
-        for what in ("images-idx3-ubyte", "labels-idx1-ubyte"):
-            found = [p for p in root.glob(f"{prefix}-{what}*") if p.suffix in ("", ".gz")]
-            if not found:
-                raise InputError(f"dataset.root = {root}: there is no {prefix}-{what}[.gz]")
-            files.append(min(found))
-        for i, label in enumerate(read_idx(files[1])):
-            name = f"{part}-{i:05}"
-            paths[name], labels[name] = f"{files[0]}#{i}", int(label)
-            if part == "test":
-                published[name] = "test"
-    return paths, labels, published
-
-
-def _pngs(root: Path, classes: bool) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
-    """PNG files whose first folder under `root` names their class, classes in sorted order.
-
-    Without `classes` there may be no subfolders, and then no labels.
+    The first folder that is not the same for all names the class, classes in sorted order; folders
+    named train, val and test hold splits instead, and the classes lie below. Without `classes`
+    there may be no folders, and then no labels.
     """
-    paths = _folder(root, {IMAGE_SUFFIX})
-    if not classes and all(path.parent == root for path in paths.values()):
-        return {name: str(path) for name, path in paths.items()}, {}, {}
-    folders = {name: path.relative_to(root).parts[0] for name, path in paths.items()}
-    for path in paths.values():
-        if path.parent == root:
-            raise InputError(f"{path} is in no subfolder, which would name its class")
-    order = {folder: i for i, folder in enumerate(sorted(set(folders.values())))}
-    labels = {name: order[folder] for name, folder in folders.items()}
-    return {name: str(path) for name, path in paths.items()}, labels, {}
+    parts = {name: path.relative_to(root).parts[:-1] for name, path in paths.items()}
+    published = {}
+    while len({some[:1] for some in parts.values()}) == 1 and all(map(len, parts.values())):
+        if max(map(len, parts.values())) == 1:  # a single class
+            break
+        parts = {name: some[1:] for name, some in parts.items()}
+    tops = {some[0] for some in parts.values() if some}
+    splits = {top: split_name(top) for top in tops if split_name(top) in SPLITS}
+    if len(set(splits.values())) > 1:
+        if len(splits) < len(tops) or not all(parts.values()):
+            more = sorted(tops - set(splits)) or ["files"]
+            raise InputError(
+                f"{root.absolute()} has {more[0]} beside {' and '.join(sorted(splits))}, which "
+                "would be splits: are these classes? then rename them, else move it away"
+            )
+        published = {name: splits[some[0]] for name, some in parts.items()}
+        if len(set(splits.values())) < len(SPLITS):  # a share of train is held back for the other
+            published = {name: split for name, split in published.items() if split != "train"}
+        parts = {name: some[1:] for name, some in parts.items()}
+    if not classes and not any(parts.values()):
+        return {}, published
+    for name, some in parts.items():
+        if not some:
+            raise InputError(f"{paths[name]} is in no subfolder, which would name its class")
+    order = {folder: i for i, folder in enumerate(sorted({some[0] for some in parts.values()}))}
+    return {name: order[some[0]] for name, some in parts.items()}, published
 
 
 def _images(dataset: Dataset) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
     """Sources, labels and (where they are published) splits of images by id."""
     if dataset.kind == "digits":
         return _digits()
-    root = Path(dataset.root)
-    if not root.is_dir():
-        raise InputError(f"dataset.root = {root}: there is no such folder")
-    if dataset.kind == "images":
-        return _pngs(root, classes=False)
-    return _idx(root) if any(root.glob("*-ubyte*")) else _pngs(root, classes=True)
+    root = folder_of("dataset.root", dataset.root)
+    found = below(root)
+    if dataset.kind == "mnist" and (files := mnist.idx_files(found)):
+        sources, labels, published = mnist.listed(files)
+        _say(dataset.root, f"{len(sources)} images", "")
+        return sources, labels, published
+    paths = _ids(root, found.of(IMAGE_SUFFIXES))
+    if not paths:
+        more = mnist.not_read(found) if dataset.kind == "mnist" else ""
+        raise InputError(_nothing(dataset.root, found, "images", IMAGE_SUFFIXES) + more)
+    _say(dataset.root, f"{len(paths)} images", found.left_out(IMAGE_SUFFIXES, OTHER_IMAGES))
+    labels, published = _class_folders(root, paths, classes=dataset.kind == "mnist")
+    return {name: str(path) for name, path in paths.items()}, labels, published
+
+
+def _meshes(dataset: Dataset) -> dict[str, Path]:
+    """Mesh files by id."""
+    root = folder_of("dataset.root", dataset.root)
+    if dataset.kind == "shapenet":
+        paths = _shapenet(root, dataset.synset)
+        if any(path.exists() for path in paths.values()):
+            _say(dataset.root, f"{len(paths)} models", "")
+            return paths
+        n = len(below(root).of(SUFFIXES))
+        cure = f"; {n} meshes lie elsewhere below it: try dataset.kind: folder" if n else ""
+        raise InputError(
+            f"{named('dataset.root', dataset.root)}: no meshes found, that is no folder "
+            f"synset/model with {' or '.join(shapenet.MODELS)}{cure}"
+        )
+    found = below(root)
+    if paths := _ids(root, found.of(SUFFIXES)):
+        _say(dataset.root, f"{len(paths)} meshes", found.left_out(SUFFIXES, OTHER_MESHES))
+        return paths
+    raise InputError(_nothing(dataset.root, found, "meshes", SUFFIXES))
+
+
+def _nothing(root: str, found: Below, what: str, suffixes: set[str]) -> str:
+    return (
+        f"{named('dataset.root', root)}: no {what} found ({', '.join(sorted(suffixes))}) among "
+        f"{found.kinds()}"
+    )
+
+
+def _say(root: str, what: str, more: str) -> None:
+    full = resolved(root).absolute()
+    log.info("dataset: %s in %s%s", what, full, f"; {more}" if more else "")
+
+
+def _splits(
+    dataset: Dataset, paths: dict[str, str], published: dict[str, str], seed: int
+) -> dict[str, str]:
+    """Splits by id, of those alone that are in a list where there are lists."""
+    if not dataset.split_files:
+        shares = shares_of_rest(dataset.split, set(published.values()))
+        return {name: published.get(name) or split_of(name, shares, seed) for name in paths}
+    splits = match(paths, dataset.split_files, dataset.synset)
+    if isinstance(dataset.split_files, SplitFiles) and not dataset.split_files.val:
+        shares = shares_of_rest(dataset.split, {"test"})
+        for name in [name for name, split in splits.items() if split == "train"]:
+            splits[name] = split_of(name, shares, seed)
+    return splits
+
+
+def _no_empty_split(dataset: Dataset, splits: dict[str, str]) -> None:
+    counts = Counter(splits.values())
+    for name in SPLITS:
+        if not counts[name]:
+            where = f" in {resolved(dataset.root).absolute()}" if dataset.root else ""
+            cure = f"raise dataset.split.{name}"
+            if dataset.split_files:
+                cure = f"name some of them in dataset.split_files for {name}"
+            elif dataset.n_shapes:
+                cure = f"raise dataset.n_shapes or dataset.split.{name}"
+            raise InputError(
+                f"the {name} split is empty: of the {len(splits)} shapes found{where}, "
+                + ", ".join(f"{counts[other]} are {other}" for other in SPLITS if other != name)
+                + f"; add shapes, or {cure}"
+            )
 
 
 def list_shapes(dataset: Dataset, results: Path, seed: int) -> list[Shape]:
-    """All inputs of a run, sorted by id.
+    """All inputs of a run, sorted by id; the log says how many, where, and what was passed over.
 
     Raises
     ------
     InputError
-        for a missing folder, no shape, or an empty split.
+        for a missing folder, no shape, lists that name none, or an empty split.
     """
     packs: dict[str, int] = {}
     labels: dict[str, int] = {}
     published: dict[str, str] = {}
-    paths: dict
-    images = dataset.images
-    if images:
+    if dataset.images:
         paths, labels, published = _images(dataset)
     elif dataset.kind == "procedural":
         from nefgpt.inputs.airplanes.write import SYNSET, shape_id
 
         ids = [shape_id(seed, i) for i in range(dataset.n_shapes)]
         base = results / "dataset" / SYNSET
-        paths = {name: base / name / "models" / "model_normalized.obj" for name in ids}
+        paths = {name: str(base / name / "models" / "model_normalized.obj") for name in ids}
         packs = {name: i // MESHES_PER_PACK for i, name in enumerate(ids)}
     else:
-        root = Path(dataset.root)
-        if not root.is_dir():
-            raise InputError(f"dataset.root = {root}: there is no such folder")
-        shapenet = dataset.kind == "shapenet"
-        paths = _shapenet(root, dataset.synset) if shapenet else _folder(root, SUFFIXES)
-    if not paths:
-        what = "images" if images else "meshes"
-        raise InputError(f"dataset.root = {dataset.root}: no {what} found")
+        paths = {name: str(path) for name, path in _meshes(dataset).items()}
+    splits = _splits(dataset, paths, published, seed)
     if dataset.n_shapes and not packs:
-        kept = sorted(paths, key=lambda name: hash_unit(seed, f"cap {name}"))
-        paths = {name: paths[name] for name in kept[: dataset.n_shapes]}
-    if images:
-        packs = {name: i // IMAGES_PER_PACK for i, name in enumerate(sorted(paths))}
-    if dataset.split_files:
-        listed = _split_lists(dataset.split_files)
-        splits = {name: listed[name] for name in paths if name in listed}
-    else:
-        shares = _shares(dataset.split, published)
-        splits = {name: published.get(name) or split_of(name, shares, seed) for name in paths}
-    shapes = [
-        Shape(name, str(paths[name]), splits[name], packs.get(name), labels.get(name))
+        kept = sorted(splits, key=lambda name: hash_unit(seed, f"cap {name}"))
+        splits = {name: splits[name] for name in kept[: dataset.n_shapes]}
+    if dataset.images:
+        packs = {name: i // IMAGES_PER_PACK for i, name in enumerate(sorted(splits))}
+    _no_empty_split(dataset, splits)
+    return [
+        Shape(name, paths[name], splits[name], packs.get(name), labels.get(name))
         for name in sorted(splits)
     ]
-    for name in SPLITS:
-        if not any(shape.split == name for shape in shapes):
-            raise InputError(
-                f"the {name} split is empty: add shapes or change dataset.split(_files)"
-            )
-    return shapes
 
 
 def main() -> None:

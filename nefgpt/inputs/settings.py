@@ -26,10 +26,10 @@ class Split:
 
 @settings
 class SplitFiles:
-    """Published split lists, one id a line."""
+    """Published split lists; without `val` a share of the train list is held back for it."""
 
     train: str
-    val: str
+    val: str | None = None
     test: str
 
 
@@ -70,19 +70,30 @@ class Dataset:
 
     kind: Literal["procedural", "shapenet", "folder", "digits", "mnist", "images"] = "procedural"
     root: str | None = None
-    synset: str | None = None
+    synset: str | int | None = None
     frame: Frame = Frame()
     n_shapes: Annotated[int, Ge(1), Le(10**6)] | None = None
     split: Split = Split()
-    split_files: SplitFiles | None = None
+    split_files: SplitFiles | str | None = None
+    background: str | None = "white"
     max_rejected_fraction: Share = 0.1
 
     def __post_init__(self) -> None:
         if self.kind == "procedural" and self.n_shapes is None:
             raise ValueError("kind procedural needs n_shapes")
-        if self.kind not in ("procedural", "digits") and self.root is None:
+        if self.kind not in ("procedural", "digits") and not self.root:
             what = "images" if self.images else "meshes"
             raise ValueError(f"kind {self.kind} needs root, the folder of the {what}")
+        if isinstance(self.synset, int):
+            # YAML takes digits after a zero, all below 8, for an octal number.
+            was = f"{self.synset:08o}" if self.synset < 8**7 else f"{self.synset:08d}"
+            raise ValueError(f'synset = {self.synset}: quote it, synset: "{was}"')
+        if self.background is None:
+            raise ValueError('background is empty: quote a colour that begins with #, "#ffffff"')
+        if self.background != "white":
+            from nefgpt.inputs.pixels import colour
+
+            colour(self.background)
 
     @property
     def images(self) -> bool:

@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from nefgpt.base.errors import InputError
-from nefgpt.inputs.settings import Split, SplitFiles
-
-SPLITS = ("train", "val", "test")
+from nefgpt.inputs.lists import SPLITS
+from nefgpt.inputs.settings import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,27 +41,20 @@ def split_of(shape_id: str, shares: Split, seed: int) -> str:
     return SPLITS[-1]
 
 
-def _split_lists(files: SplitFiles) -> dict[str, str]:
-    splits: dict[str, str] = {}
-    for name in SPLITS:
-        try:
-            lines = Path(getattr(files, name)).read_text(encoding="utf-8").split()
-        except (OSError, ValueError) as error:
-            raise InputError(f"dataset.split_files.{name}: {error}") from error
-        for shape_id in lines:
-            if splits.setdefault(shape_id, name) != name:
-                raise InputError(f"{shape_id} is listed in {splits[shape_id]} and in {name}")
-    return splits
+def shares_of_rest(shares: Split, published: Iterable[str]) -> Split:
+    """Shares of the splits that do not come with the data, for the inputs that have none.
 
-
-def _shares(shares: Split, published: dict[str, str]) -> Split:
-    """Shares of train and val alone, where the data come with a test split."""
-    if not published:
+    Parameters
+    ----------
+    published : the splits that do.
+    """
+    left = {name: getattr(shares, name) for name in SPLITS if name not in published}
+    total = sum(left.values())
+    if len(left) in (0, len(SPLITS)):
         return shares
-    rest = shares.train + shares.val
-    if not rest:
-        raise InputError("dataset.split leaves nothing to train and val")
-    return Split(train=shares.train / rest, val=shares.val / rest, test=0.0)
+    if not total:
+        raise InputError(f"dataset.split leaves nothing to {' and '.join(left)}")
+    return Split(**{name: left.get(name, 0.0) / total for name in SPLITS})
 
 
 def template_shapes(

@@ -9,7 +9,11 @@ from nefgpt.base.errors import InputError
 
 
 def check_one_size(sizes: dict[tuple[int, ...], str]) -> None:
-    """Refuse signals of different sizes; `sizes` maps each size to a signal that has it.
+    """Refuse signals of different sizes.
+
+    Parameters
+    ----------
+    sizes : each size, and the name or file of a signal that has it.
 
     Raises
     ------
@@ -17,7 +21,7 @@ def check_one_size(sizes: dict[tuple[int, ...], str]) -> None:
         naming a signal of each size.
     """
     if len(sizes) > 1:
-        found = ", ".join(f"{name} {size}" for size, name in list(sizes.items())[:4])
+        found = ", ".join(f"{name} has {size}" for size, name in list(sizes.items())[:4])
         raise InputError(
             f"all inputs must have one size, but: {found}; scale them, or take others away"
         )

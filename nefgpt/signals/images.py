@@ -5,7 +5,9 @@ any size.
 """
 
 import argparse
+import collections
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, sha256_of, write_json
 from nefgpt.fields import fused
 from nefgpt.fields.spec import FieldSpec
-from nefgpt.inputs.images import read_image
+from nefgpt.inputs.images import BACKGROUND, image_and_notes
 from nefgpt.signals.file import load_signal
 from nefgpt.signals.kind import Decoded, Measure, Shown, usable
 from nefgpt.signals.settings import Extract
 from nefgpt.signals.similarity import psnr, ssim_matrix
+
+log = logging.getLogger(__name__)
 
 QUALITY = {"psnr": Measure("PSNR (dB)", 0.05), "ssim": Measure("SSIM", 0.05)}
 KEPT = tuple(QUALITY)
@@ -38,34 +42,43 @@ def pixel_centres(height: int, width: int) -> np.ndarray:
 
 
 def prepare(
-    sources: dict[str, str], out_dir: Path, manifest: Path, channels: int | None = None
+    sources: dict[str, str],
+    out_dir: Path,
+    manifest: Path,
+    channels: int | None = None,
+    background: str = BACKGROUND,
 ) -> None:
     """Write `<shape_id>.npz` of every image, and the files' hashes.
 
-    An image that cannot be read is rejected with its reason.
+    An image that cannot be read is rejected with its reason. The log says what was left out,
+    and what was done to how many.
 
     Parameters
     ----------
-    sources : shape id to PNG file, or FILE#NUMBER.
-    channels : see `nefgpt.inputs.images.read_image`.
+    sources : shape id to image file, or FILE#NUMBER.
+    channels, background : see `nefgpt.inputs.images.read_image`.
     """
-    hashes = {}
+    hashes, done = {}, collections.Counter()
     for shape_id, source in tqdm(sources.items(), desc="images", unit="image", mininterval=1):
         arrays: dict = {"rejected": "", "source_path": source, "sha256": ""}
         arrays |= {"points": np.zeros((0, 2), np.float32), "values": np.zeros(0, np.float32)}
         arrays["size"] = np.zeros(2, np.int64)
         try:
-            image = read_image(source, channels)
+            image, notes = image_and_notes(source, channels, background)
+            done.update(notes)
             arrays["sha256"] = hashlib.sha256(image.tobytes()).hexdigest()
             arrays["points"] = pixel_centres(*image.shape[:2])
             arrays["values"] = image.reshape(-1, *image.shape[2:])
             arrays["size"] = np.array(image.shape)
         except InputError as error:
             arrays["rejected"] = str(error)
+            log.warning("left out %s: %s", shape_id, error)
         path = out_dir / f"{shape_id}.npz"
         with atomic_path(path) as temporary:
             np.savez(temporary, **arrays)
         hashes[shape_id] = sha256_of(path)
+    for what, n in done.items():
+        log.info("%d of %d images: %s", n, len(sources), what)
     write_json(manifest, hashes)
 
 
@@ -194,8 +207,10 @@ def main() -> None:
     """Command line: images to signals."""
     parser = argparse.ArgumentParser(description="Write images as signals for the fits.")
     parser.add_argument("--sources", required=True, help="JSON object: shape id -> file, or @file")
-    parser.add_argument("--channels", type=int, choices=[1, 3], help="of PNG files of any mode")
+    parser.add_argument("--channels", type=int, choices=[1, 3], help="of image files of any mode")
+    parser.add_argument("--background", default=BACKGROUND, help="behind what is transparent")
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, required=True)
     args = parser.parse_args()
-    prepare(cli.json_argument(args.sources), args.out_dir, args.manifest, args.channels)
+    sources = cli.json_argument(args.sources)
+    prepare(sources, args.out_dir, args.manifest, args.channels, args.background)

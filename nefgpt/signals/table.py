@@ -82,7 +82,9 @@ def collect(
             writer.write_table(pa.Table.from_pylist(shard, SHAPES_SCHEMA))
             good = [row for row in shard if not row["rejected"]]
             usable |= {row["split"] for row in good}
-            sizes |= {row["size"]: row["shape_id"] for row in good if row["size"]}
+            for row in good:
+                if row["size"]:
+                    sizes.setdefault(row["size"], row["source_path"])
             doubtful += [(row["shape_id"], row["doubts"]) for row in good if row["doubts"]]
             bad += [
                 [row["shape_id"], row["source_path"], " ".join(row["rejected"].split())]

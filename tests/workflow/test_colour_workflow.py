@@ -103,6 +103,7 @@ def test_another_number_of_channels_and_an_edited_file_run_again(run):
     assert stale(run, COLOUR) == {}
     found = stale(run, changed("field.out_dim", 1, COLOUR))
     assert {"images", "shapes", "template", "fit_pack", "clouds", "classifier"} <= set(found)
+    assert "images" in stale(run, changed("dataset.background", "black", COLOUR))
     draw(run / "pictures", ("bar", "disc"))
     assert stale(run, COLOUR) == {}, "written anew, with the same content"
     Image.new("RGB", (12, 12), "red").save(run / "pictures/disc/1.png")

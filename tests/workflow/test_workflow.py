@@ -86,6 +86,7 @@ PAPER = {"template.n_shapes": 1, "template.n_components": 0}
 # Every key of the configuration: a new value (with what it needs), and the rules that run again.
 STALE = {
     "dataset.max_rejected_fraction": (0.5, DRAWN | {"shapes"}),
+    "dataset.background": ("black", DRAWN),
     "dataset.frame.up": ("+x", SDF),
     "dataset.frame.forward": ("+x", SDF),
     "sdf.backend": ("mesh_to_sdf", SDF),
@@ -317,7 +318,7 @@ def test_bad_config_is_refused_before_any_job(key, value, message, tmp_path):
     config = changed(key, value)
     if message is None:
         config = changed("dataset", {"kind": "folder", "root": "nowhere"})
-        message = "dataset.root = nowhere: there is no such folder"
+        message = f"dataset.root = nowhere ({tmp_path}/nowhere): there is no such folder"
     text = snakemake(tmp_path, config, "all", fails=True)
     assert message in text and "Traceback" not in text
     assert not (tmp_path / "results").exists()
@@ -402,7 +403,9 @@ def test_folder_in_packs_with_unusable_meshes(tmp_path):
     config["dataset"]["split"] = {"train": 0.6, "val": 0.2, "test": 0.2}
     config["fit"]["fields_per_job"] = 5
     config["evaluation"]["n_samples"] = 1
-    snakemake(tmp_path, config, "all")
+    text = snakemake(tmp_path, config, "all")
+    assert f"dataset: 16 meshes in {tmp_path}/meshes\n" in text
+    assert f"2 inputs are left out ({RESULTS}/rejected.tsv):\n" in text
     rejected = (tmp_path / RESULTS / "rejected.tsv").read_text()
     assert "broken" in rejected and "no_faces" in rejected and rejected.count("\n") == 3
     weights = pd.read_parquet(tmp_path / RESULTS / "weights.parquet")

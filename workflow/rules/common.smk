@@ -38,6 +38,11 @@ OWN_PYTHON = (
 )
 shell.prefix(f"set -euo pipefail; {OWN_PYTHON}export PYTHONPATH={shlex.quote(str(REPO))}; ")
 
+# Jobs on a cluster read the workflow too: the person at the terminal is told once.
+if workflow.is_main_process:
+    logging.getLogger("nefgpt.inputs").setLevel(logging.INFO)
+    logging.getLogger("nefgpt.inputs").addHandler(logging.StreamHandler(sys.stderr))
+
 try:
     CHECKED = validate(dict(config))
     CONFIG = asdict(CHECKED) | {"field": CHECKED.field.used()}
@@ -86,8 +91,11 @@ PER_JOB = CONFIG["fit"]["fields_per_job"]
 # Without the keys that the others make idle: a change of those re-runs nothing.
 SDF = CHECKED.sdf.used()
 TEMPLATE = CHECKED.template.used()
-# What PNG files are read as; None: the grayscale ones that stand in for MNIST, and all others.
+# What image files are read as; None: the grayscale ones that stand in for MNIST, and all others.
 CHANNELS = CHECKED.field.out_dim if CHECKED.dataset.kind == "images" else None
+BACKGROUND = (
+    CONFIG["dataset"]["background"] if CHECKED.dataset.kind in ("images", "mnist") else None
+)
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 ROWS = [row[:2] for row in CHECKED.rows]
@@ -272,7 +280,7 @@ def signals(shape_ids):
 
 
 def image_sources(wildcards):
-    """The pack's PNG files; none of other images, whether many in one file or in place of MNIST.
+    """The pack's image files; none of other images, whether many in one file or in place of MNIST.
 
     A pack that has lost an image runs again although its manifest is there.
     """

@@ -20,7 +20,7 @@ rule list_shapes:
         "../envs/core.yaml"
     params:
         options=options(
-            dataset=without(CONFIG["dataset"], "max_rejected_fraction", "frame"),
+            dataset=without(CONFIG["dataset"], "max_rejected_fraction", "background", "frame"),
             results=RESULTS,
             seed=CONFIG["seed"],
         ),
@@ -111,6 +111,7 @@ rule images:
         options=lambda wildcards: options(
             sources=IN_PACK[int(wildcards.pack)],
             channels=CHANNELS,
+            background=BACKGROUND,
             out_dir=SIGNALS,
         ),
         version=version("images"),
