@@ -15,7 +15,7 @@ from nefgpt.generators.gpt.tokens import read_tokens
 from nefgpt.runs import options
 from nefgpt.runs.field import NeuralField
 from nefgpt.runs.run import Run, open
-from nefgpt.runs.write import new_folder, write
+from nefgpt.runs.write import check_names, new_folder, write
 
 EXAMPLES = """
     nefgpt decode results/airplanes planes/fields.parquet --resolution 128 --out finer
@@ -122,7 +122,9 @@ def main() -> None:
     fields = [field for source in args.sources for field in fields_of(run, source)]
     if run.size is not None and (args.points or args.grid or args.slices):
         raise InputError("--points, --grid and --slices are of shapes, and these are images")
-    folder, names = new_folder(args.out), [field.name for field in fields]
+    names = [field.name for field in fields]
+    check_names(names)
+    folder = new_folder(args.out)
     rows = write(run, fields, folder, args.format, resolution, run.config.name, names)
     for field, row in zip(fields, rows, strict=True):
         if args.points and row["valid"]:

@@ -35,16 +35,16 @@ def encode(
 ) -> NeuralField:
     """See `nefgpt.runs.run.Run.encode`."""
     is_file = isinstance(what, str | Path)
-    name = name or (safe_id(Path(Path(what).name)) if is_file else "field")
+    name = name or (_name_of(what) if is_file else "field")
     settings = {f.name: getattr(run.config.fit, f.name) for f in dataclasses.fields(Optimiser)}
     with tempfile.TemporaryDirectory(prefix="nefgpt-") as folder:
         signal, out = Path(folder) / f"{name}.npz", Path(folder) / f"{name}.safetensors"
         if is_file:
             _signal_of_file(run, Path(what), name, signal, seed)
-        elif isinstance(what, np.ndarray):
-            np.savez(signal, rejected="", **_pixels(run, what))
-        else:
+        elif hasattr(what, "faces"):
             np.savez(signal, rejected="", **_distances(run, what, name, seed))
+        else:
+            np.savez(signal, rejected="", **_pixels(run, np.asarray(what)))
         about = load_signal(signal)
         if about["rejected"]:
             raise InputError(about["rejected"])
@@ -65,6 +65,10 @@ def encode(
         size=None if size is None else tuple(size),
     )
     return dataclasses.replace(field, tokens=run.tokens_of(field))
+
+
+def _name_of(path: str | Path) -> str:
+    return safe_id(Path(Path(path).name))
 
 
 def _signal_of_file(run: "Run", path: Path, name: str, out: Path, seed: int) -> None:
@@ -118,7 +122,7 @@ def main() -> None:
     """Command line: fit fields to files, write them and what they hold."""
     from nefgpt.runs import options
     from nefgpt.runs.run import open
-    from nefgpt.runs.write import new_folder, write
+    from nefgpt.runs.write import check_names, new_folder, write
 
     parser = options.parser(
         "Fit fields to new meshes or images as the run fits its own, without touching the run. "
@@ -133,13 +137,25 @@ def main() -> None:
     options.add_files(parser)
     args = parser.parse_args()
     run = open(args.run)
+    check_names([_name_of(path) for path in args.files])
     resolution, folder = options.resolution_of(args, run), new_folder(args.out)
-    fields = [run.encode(path, seed=args.seed) for path in args.files]
-    for field in fields:
+    fields, problems = [], []
+    for path in args.files:
+        try:
+            field = run.encode(path, seed=args.seed)
+        except InputError as error:  # the other files are encoded all the same
+            problems.append(str(error))
+            continue
         field.save(folder / f"{field.name}.safetensors")
+        fields.append(field)
+    if not fields:
+        raise InputError("; ".join(problems))
     names, title = [field.name for field in fields], f"{run.config.name}: encoded"
     rows = write(run, fields, folder, args.format, resolution, title, names)
     for field in fields:
         measured = ", ".join(f"{name} {value:.3f}" for name, value in field.quality.items())
         sys.stdout.write(f"{field.name}: {measured}\n")
     sys.stdout.write(options.outcome(fields, rows, folder))
+    if problems:
+        left = f"{len(problems)} of {len(args.files)} files were left out"
+        raise InputError(f"{left}: {'; '.join(problems)}")

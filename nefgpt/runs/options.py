@@ -62,7 +62,11 @@ def sampling_of(args: argparse.Namespace) -> dict:
 def title_of(run: Run, args: argparse.Namespace) -> str:
     """What a contact sheet's samples are of."""
     given = [args.setting] if args.setting else []
-    given += [f"{n.replace('_', '-')} {getattr(args, n):g}" for n in VALUES if getattr(args, n)]
+    given += [
+        f"{n.replace('_', '-')} {getattr(args, n):g}"
+        for n in VALUES
+        if getattr(args, n) is not None
+    ]
     label = [] if args.label is None else [f"class {args.label}"]
     words = [run.config.name, run.chosen_model(args.model), *given, *label, f"seed {args.seed}"]
     return ", ".join(words)

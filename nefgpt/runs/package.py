@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json, sha256_of
+from nefgpt.generators.kind import KINDS
 
 ABOUT = "nefgpt.json"  # what it says of itself, with the hash of every other file
 FORMAT = 1
@@ -39,9 +40,17 @@ def read_about(folder: Path) -> dict:
             "install the release that wrote it, or a later one"
         )
     wrong = [key for key, kind in _KEYS.items() if not isinstance(about.get(key), kind)]
-    wrong += [name for name in about.get("files", {}) if not is_safe(name)]
+    wrong = wrong or [name for name in about["files"] if not is_safe(name)]
     if wrong:
         raise InputError(f"{path} is broken at {wrong[0]!r:.80}; export the model again")
+    for model, kind in about["models"].items():
+        if kind not in KINDS:
+            raise InputError(
+                f"{path} has a model of the kind {kind!r:.40}, and this release knows "
+                f"{', '.join(KINDS)}: install the release that wrote it"
+            )
+        if f"{kind}/{model}/model.safetensors" not in about["files"]:
+            raise InputError(f"{path} has no file of its model {model!r:.80}; export it again")
     return about
 
 

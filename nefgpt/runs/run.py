@@ -314,7 +314,7 @@ class Run:
         Parameters
         ----------
         what : file of a mesh or an image, a mesh in any units, or an image (float [H, W] or
-            [H, W, 3] in [0, 1]).
+            [H, W, 3] in [0, 1], or uint8, or of Pillow).
         name : of the field; that of the file when not given. With the id of one of the run's
             shapes, its mesh gives that shape's field, bit by bit.
         seed : of points and fit; the run's when not given.

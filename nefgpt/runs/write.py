@@ -1,6 +1,7 @@
 """Fields as a folder of files: meshes or images, a table, and a contact sheet."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,12 @@ def new_folder(path: Path) -> Path:
         raise InputError(f"{path} is not empty: name another folder, or rm -r {path}")
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names of files of which two are the same."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"two fields would be called {twice[0]}: rename one of the files")
 
 
 def save_mesh(mesh: "trimesh.Trimesh", path: Path) -> None:
@@ -165,8 +172,6 @@ def write(
 
     suffix = "png" if fields[0].signals == "images" else suffix
     names = names or [f"{i:04}" for i in range(len(fields))]
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise InputError(f"two fields are called {twice}, and so would be their files: rename one")
     rows = []
     bar = tqdm(zip(names, fields, strict=True), total=len(fields), desc="decode", unit="field")
     for name, field in bar:

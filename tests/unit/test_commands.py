@@ -169,6 +169,15 @@ def test_decoding_a_table_gives_its_meshes_again(desk, monkeypatch):
     assert Path(f"one/{name}.glb").is_file()
 
 
+def test_files_that_cannot_be_encoded_leave_the_others(desk, monkeypatch):
+    Path("broken.obj").write_text("v 0 0 0")
+    words = "encode results/airplanes broken.obj mine.obj --resolution 24 --out made".split()
+    with pytest.raises(InputError, match=r"1 of 2 files were left out: broken\.obj"):
+        call(words, monkeypatch)
+    assert pd.read_csv("made/samples.csv")["sample"].tolist() == ["mine"]
+    assert nefgpt.load_field("made/mine.safetensors").name == "mine"
+
+
 def test_what_cannot_be_is_said(desk, monkeypatch):
     Path("full").mkdir()
     Path("full/mine").write_text("keep me")
@@ -187,7 +196,10 @@ def test_what_cannot_be_is_said(desk, monkeypatch):
         ("decode results/airplanes sevens/seven.safetensors --out a", "field specification"),
         ("decode results/airplanes full/mine --out a", "cannot be read|unknown format"),
         ("decode results/digits digits/fields.parquet --grid 9 --out a", "these are images"),
-        ("encode results/airplanes mine.obj full/mine.obj --out a", "two fields are called mine"),
+        (
+            "encode results/airplanes mine.obj full/mine.obj --out a",
+            "two fields would be called mine",
+        ),
         ("interpolate results/airplanes mine.obj nowhere.obj --out a", "nowhere.obj is no file"),
         ("export results/airplanes mine.obj/x", "Not a directory"),
     ):

@@ -152,6 +152,8 @@ def test_a_changed_or_missing_file_is_named(exported, tmp_path):
         ("format", "x" * 10_000, "format 'xxx.*install"),
         ("models", ["tiny"], "broken at 'models'"),
         ("block", "many", "broken at 'block'"),
+        ("models", {"tiny": "dreams"}, "a model of the kind 'dreams'"),
+        ("models", {"../tiny": "gpt"}, "no file of its model '../tiny'"),
         ("files", {"../../x.json": "0"}, "broken at '../../x.json'"),
         ("files", {"/etc/x.json": "0"}, "broken at '/etc/x.json'"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 import nefgpt
 from nefgpt.base.errors import InputError
@@ -137,6 +138,8 @@ def test_encoding_is_what_the_run_does(planes, digits, tmp_path):
     found = digits.encode(image, name=name)
     np.testing.assert_array_equal(found.weights, field.weights)
     assert found.size == (8, 8) and found.quality["psnr"] == pytest.approx(field.quality["psnr"])
+    (picture, pixels) = (Image.fromarray(np.uint8(255 * image)), np.uint8(255 * image))
+    assert (digits.encode(picture).weights == digits.encode(pixels).weights).all()
 
 
 def test_a_mesh_means_the_same_in_any_units(planes):

@@ -4,21 +4,26 @@ import copy
 import json
 import os
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import trimesh
 
+import nefgpt
 from nefgpt.fields.file import load_field
+from nefgpt.fitting.weights import read_fields
 from nefgpt.inputs.airplanes.write import shape_id
 from nefgpt.inputs.settings import Split
 from nefgpt.inputs.splits import split_of
 from nefgpt.stages import VERSIONS
 from tests.workflow import test_image_workflow
-from tests.workflow.running import ROOT, TINY, changed, snakemake, stale
+from tests.workflow.running import ROOT, TINY, changed, command, snakemake, stale
 
 RESULTS = Path("results/tiny")
 
@@ -278,6 +283,30 @@ def test_nothing_to_do(run):
     reordered["seed"] = 0  # the default, said aloud
     assert stale(run, reordered) == {}
     assert time.monotonic() - began < 60
+
+
+def test_a_renamed_command_reruns_nothing(run, tmp_path):
+    """What a change of the code re-runs is decided by the numbers in nefgpt/stages.py alone."""
+    shutil.copytree(ROOT / "workflow", tmp_path / "workflow")
+    (tmp_path / "nefgpt").symlink_to(ROOT / "nefgpt")
+    for path in (tmp_path / "workflow/rules").glob("*.smk"):
+        path.write_text(path.read_text().replace("python -m nefgpt ", "python -m nefgpt renamed "))
+    words = command(run, TINY, "--dry-run", "all")
+    words[words.index("-s") + 1] = str(tmp_path / "workflow/Snakefile")
+    done = subprocess.run(words, cwd=run, capture_output=True, text=True, timeout=300)
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_samples_of_every_row_come_back(run):
+    opened = nefgpt.open(run / RESULTS)
+    for row in opened.config.sampled:
+        expected = read_fields(run / RESULTS / f"samples/{row.method}/{row.setting}/fields.parquet")
+        for draw, fields in enumerate(np.split(expected.weights, 2)):
+            chosen = {"model": row.method, "setting": row.setting, "seed": draw}
+            for made in (opened.sample(1, **chosen), opened.sample(5, **chosen)):
+                for field, weights in zip(made, fields, strict=False):
+                    np.testing.assert_array_equal(field.weights, weights)
+    assert stale(run, TINY) == {}, "the run is as it was"
 
 
 def test_threads_and_resources_rerun_nothing(run):
