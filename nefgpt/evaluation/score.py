@@ -107,9 +107,10 @@ def halves_of(
     ----------
     table : what is known of each reference.
     """
-    draws = []
+    draws, n = [], len(known.reference) // 2
+    if not n:
+        raise InputError("one test signal has no halves: change dataset.split")
     for seed in seeds:
-        n = len(known.reference) // 2
         order = np.random.default_rng(stable_seed(seed, "test halves")).permutation(2 * n)
         some, others = np.sort(order[:n]), np.sort(order[n:])
 
