@@ -145,10 +145,11 @@ def apart_in_weights(fields: Path, weights: Path) -> tuple[np.ndarray, np.ndarra
     from nefgpt.fitting.weights import read_fields  # loads pyarrow
 
     known = read_fields(weights)
-    train = known.weights[known.of_split("train")].astype(float)
+    train = known.weights[known.of_split("train")]
 
     def nearest(some: np.ndarray) -> np.ndarray:
-        return np.array([np.sqrt(np.square(train - one).sum(axis=1).min()) for one in some])
+        found = [np.square(train - one).sum(axis=1).min() for one in some]
+        return np.sqrt(np.array(found, float))
 
     return nearest(read_fields(fields).weights), nearest(known.weights[known.of_split("val")])
 
