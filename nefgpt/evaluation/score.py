@@ -107,9 +107,10 @@ def halves_of(
     ----------
     table : what is known of each reference.
     """
-    draws = []
+    draws, n = [], len(known.reference) // 2
+    if not n:
+        raise InputError("one test signal has no halves: change dataset.split")
     for seed in seeds:
-        n = len(known.reference) // 2
         order = np.random.default_rng(stable_seed(seed, "test halves")).permutation(2 * n)
         some, others = np.sort(order[:n]), np.sort(order[n:])
 
@@ -144,10 +145,11 @@ def apart_in_weights(fields: Path, weights: Path) -> tuple[np.ndarray, np.ndarra
     from nefgpt.fitting.weights import read_fields  # loads pyarrow
 
     known = read_fields(weights)
-    train = known.weights[known.of_split("train")].astype(float)
+    train = known.weights[known.of_split("train")]
 
     def nearest(some: np.ndarray) -> np.ndarray:
-        return np.array([np.sqrt(np.square(train - one).sum(axis=1).min()) for one in some])
+        found = [np.square(train - one).sum(axis=1).min() for one in some]
+        return np.sqrt(np.array(found, float))
 
     return nearest(read_fields(fields).weights), nearest(known.weights[known.of_split("val")])
 

@@ -21,8 +21,6 @@ from nefgpt.signals import shapes
 from nefgpt.signals.sdf import prepare
 from nefgpt.signals.settings import Sdf
 
-REAL = Path(__file__).parents[3] / "shared/data/airplanes"
-
 
 def solid(seed: int) -> trimesh.Trimesh:
     mesh = trimesh.creation.icosphere(subdivisions=2)

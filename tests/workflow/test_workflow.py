@@ -51,7 +51,7 @@ def test_contracts(run):
     assert {"iou_quantised", "chamfer_quantised"} <= set(tokens)
     assert max(map(max, tokens.tokens)) < TINY["tokens"]["n_codes"]
     metrics = pd.read_csv(results / "tables/metrics.csv")
-    columns = "method,setting,metric,value,seed,n_generated,n_reference"
+    columns = "method,setting,metric,value,seed,n_generated,n_reference,normalisation,extractor"
     assert ",".join(metrics.columns) == columns
     rows = ["train-meshes", "train-fields", "quantised-train-fields", "gaussian", "tiny"]
     assert list(dict.fromkeys(metrics.method)) == rows
@@ -79,6 +79,8 @@ def test_fields_of_real_shapes_are_in_mesh_units(run):
 DRAWN = {"config", "figures", "report"}
 PRESENT = DRAWN | {"tables"}
 SCORED = {"extract", "score"} | PRESENT
+JUDGED = {"score"} | PRESENT
+NETWORK = str(ROOT / "pyproject.toml")  # nothing reads it in a dry run
 GENERATED = {"sample"} | SCORED
 SAMPLES = GENERATED | {"sample_untrained"}
 TOKENS = SAMPLES | {"tokens", "train", "likelihood"}
@@ -175,6 +177,11 @@ STALE = {
     "extract.min_component": (0.5, SCORED),
     "evaluation.n_samples": (1, SAMPLES | {"choose_real"}),
     "evaluation.draws": (3, SAMPLES | {"choose_real"}),
+    "evaluation.normalisation": ("box", SCORED | REAL),
+    "evaluation.emd_points": (9, JUDGED | {"reference_distances"}),
+    "evaluation.fpd.checkpoint": (NETWORK, JUDGED),
+    "evaluation.fpd.extractor": ("pointnet2", JUDGED, {"evaluation.fpd.checkpoint": NETWORK}),
+    "evaluation.fpd.axes": ([0, 2, 1], JUDGED, {"evaluation.fpd.checkpoint": NETWORK}),
 }
 OTHER_SHAPES = "the run has other shapes, or another folder"
 NOT_COMPARED = {

@@ -100,7 +100,7 @@ N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 ROWS = [row[:2] for row in CHECKED.rows]
 HALVES = "test-halves"
-SCORED = [ROWS[0], (HALVES, "all"), *ROWS[1:]]
+SCORED = [ROWS[0], *([(HALVES, "all")] if N_TEST >= 4 else []), *ROWS[1:]]
 FPD = CONFIG["evaluation"]["fpd"]
 NORMALISATION = CONFIG["evaluation"]["normalisation"]
 NORMALISATION = NORMALISATION if NORMALISATION != "shape" else None  # the commands' default
