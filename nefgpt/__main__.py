@@ -4,14 +4,16 @@ import importlib
 import sys
 
 from nefgpt.base import cli
-from nefgpt.stages import COMMANDS, STAGES
+from nefgpt.stages import COMMANDS, FILES, STAGES
 
 
 def overview() -> str:
     """What `nefgpt --help` says."""
-    width = max(map(len, [*COMMANDS, *STAGES]))
-    lines = ["usage: nefgpt COMMAND ...", "", "With a trained run, each with --help:", ""]
-    lines += [f"  {name:<{width}}  {command.does}" for name, command in COMMANDS.items()]
+    width = max(map(len, [*FILES, *COMMANDS, *STAGES]))
+    lines = ["usage: nefgpt COMMAND ...", "", "Each has --help."]
+    for heading, commands in (("With any files:", FILES), ("With a trained run:", COMMANDS)):
+        lines += ["", heading, ""]
+        lines += [f"  {name:<{width}}  {command.does}" for name, command in commands.items()]
     lines += ["", "The stages of a run, which Snakemake calls:"]
     for room in dict.fromkeys(stage.room for stage in STAGES.values()):
         lines += ["", f"{room}:"]
@@ -27,7 +29,7 @@ def main() -> None:
         sys.stdout.write(overview())
         return
     name = words[0]
-    entry = (COMMANDS | STAGES).get(name)
+    entry = (FILES | COMMANDS | STAGES).get(name)
     if entry is None:
         sys.exit(f"error: nefgpt has no command {name!r}; nefgpt --help lists them")
     sys.argv = [f"nefgpt {name}", *words[1:]]  # argparse takes the program's name from here

@@ -18,6 +18,11 @@ class Stage(NamedTuple):
         return self.module.partition(".")[0]
 
 
+# What people call on any files; see docs/your-shapes.md and docs/metrics.md.
+FILES = {
+    "inspect": Stage("signals.inspect", "say what is read from a mesh or image, and draw it"),
+    "evaluate": Stage("evaluation.alone", "score folders of meshes, clouds or images by anybody"),
+}
 # What people call on a run that is finished; see docs/using.md.
 COMMANDS = {
     "sample": Stage("runs.sample", "new meshes or images by a trained model"),
@@ -25,7 +30,6 @@ COMMANDS = {
     "decode": Stage("runs.decode", "fields or tokens to meshes, points, grids, slices, images"),
     "complete": Stage("runs.complete", "what the model continues the first tokens of a shape with"),
     "interpolate": Stage("runs.interpolate", "fields from one shape to another"),
-    "evaluate": Stage("evaluation.alone", "score folders of meshes, clouds or images by anybody"),
     "export": Stage("runs.export", "all that the commands above need, in one small file"),
 }
 
@@ -33,7 +37,6 @@ STAGES = {
     "config": Stage("config", "check a configuration, or write its JSON schema"),
     "dataset": Stage("inputs.listing", "list a run's shapes, or write its configuration"),
     "procedural": Stage("inputs.airplanes.write", "make airplanes"),
-    "inspect": Stage("signals.inspect", "say what is read from a mesh or image, and draw it"),
     "sdf": Stage("signals.sdf", "meshes to point clouds with signed distances"),
     "images": Stage("signals.images", "images to pixels with brightness"),
     "shapes": Stage("signals.table", "gather what is known of every input"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nefgpt.__main__ import overview
-from nefgpt.stages import COMMANDS, STAGES
+from nefgpt.stages import COMMANDS, FILES, STAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,11 +19,11 @@ def nefgpt(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *STAGES])
+@pytest.mark.parametrize("name", [*FILES, *COMMANDS, *STAGES])
 def test_every_command_says_what_it_takes(name, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [f"nefgpt {name}", "--help"])
     with pytest.raises(SystemExit) as ended:
-        importlib.import_module(f"nefgpt.{(COMMANDS | STAGES)[name].module}").main()
+        importlib.import_module(f"nefgpt.{(FILES | COMMANDS | STAGES)[name].module}").main()
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: nefgpt {name} ")
 
@@ -32,8 +32,10 @@ def test_the_overview_names_every_command_and_loads_none():
     done = nefgpt("--help")
     assert done.returncode == 0 and done.stdout == overview()
     listed = re.findall(r"^  (\w+)  +\S", done.stdout, re.M)
-    assert listed[: len(COMMANDS)] == list(COMMANDS), "what people call comes first"
-    assert set(listed[len(COMMANDS) :]) == set(STAGES) and not set(COMMANDS) & set(STAGES)
+    called = [*FILES, *COMMANDS]
+    assert listed[: len(called)] == called, "what people call comes first"
+    assert sorted(listed[len(called) :]) == sorted(STAGES)
+    assert len({*called, *STAGES}) == len(called) + len(STAGES)
     code = "import sys; sys.argv = ['nefgpt']; from nefgpt.__main__ import main; main();"
     code += "sys.exit('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=100)
