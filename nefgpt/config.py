@@ -27,6 +27,7 @@ from nefgpt.generators.settings import (
     DiffusionSetting,
     Gaussian,
     Gpt,
+    Mixture,
     Noise,
     Regression,
     Setting,
@@ -77,6 +78,7 @@ class Config:
     diffusion: dict[Name, Diffusion] = dataclasses.field(default_factory=dict)
     sampling: Sampling
     gaussian: Gaussian = Gaussian()
+    mixture: dict[Name, Mixture] = dataclasses.field(default_factory=dict)
     noise: dict[Name, Noise] = dataclasses.field(default_factory=dict)
     averages: dict[Name, Averages] = dataclasses.field(default_factory=dict)
     extract: Extract = Extract()

@@ -7,7 +7,7 @@ from nefgpt.base.seeds import stable_seed
 from nefgpt.fitting.weights import Fields
 from nefgpt.generators.components import differences, principal
 from nefgpt.generators.kind import Given, Made
-from nefgpt.generators.noise import in_turn
+from nefgpt.generators.noise import in_turn, train_rows
 from nefgpt.generators.settings import Averages as Sampling
 
 
@@ -43,7 +43,7 @@ def load(given: Given) -> None:
 
 def sample(loaded: None, given: Given, setting: Sampling, n: int, seed: int) -> Made:
     """Average `n` train fields with one of their neighbours each, of the same class."""
-    fields, train = given.fields, given.fields.of_split("train")
+    fields, train = given.fields, train_rows(given.fields, given.label)
     labels, places = [fields.labels[i] for i in train], whitened(fields, train)
     first = in_turn(len(train), n, seed)
     rng = np.random.default_rng(stable_seed(seed, "averages"))

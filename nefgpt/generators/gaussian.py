@@ -94,8 +94,6 @@ def _read(path: Path) -> Loaded:
 
 def sample(loaded: Loaded, given: Given, setting: Sampling, n: int, seed: int) -> Made:
     """Draw `n` fields, each from the Gaussian of its class where there are any."""
-    if given.begin is not None:
-        raise InputError("a Gaussian knows no codes, and cannot go on with some")
     size = max(1, given.block or n)
     labels = classes_of(-(-n // size) * size, len(loaded.of_class) * loaded.labelled, given.label)
     made = np.empty((len(labels), len(loaded.template)), np.float32)

@@ -46,6 +46,7 @@ KINDS = {
     "train-fields": Entry("ladder", "all", bound=True),
     "quantised-train-fields": Entry("ladder", "all", reads=("codebook", "tokens"), bound=True),
     "gaussian": Entry("gaussian", "pca"),
+    "mixture": Entry("mixture"),
     "noise": Entry("noise"),
     "averages": Entry("averages"),
     "gpt": Entry(

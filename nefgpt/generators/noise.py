@@ -6,8 +6,18 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.seeds import stable_seed
 from nefgpt.fitting.weights import Fields
 from nefgpt.generators.components import differences, principal
-from nefgpt.generators.kind import Given, Made
+from nefgpt.generators.kind import Given, Made, by_blocks, classes_of
 from nefgpt.generators.settings import Noise as Sampling
+
+
+def train_rows(fields: Fields, label: int | None) -> np.ndarray:
+    """Row numbers of the train fields, or of those of one class."""
+    train = fields.of_split("train")
+    known = {fields.labels[i] for i in train}
+    if label is None:
+        return train
+    classes_of(1, 0 if None in known else max(known) + 1, label)
+    return train[[fields.labels[i] == label for i in train]]
 
 
 def in_turn(n_train: int, n: int, seed: int) -> np.ndarray:
@@ -33,10 +43,10 @@ def load(given: Given) -> None:
 
 def sample(loaded: None, given: Given, setting: Sampling, n: int, seed: int) -> Made:
     """Add noise to `n` train fields; each keeps its class."""
-    fields, train = given.fields, given.fields.of_split("train")
+    fields, train = given.fields, train_rows(given.fields, given.label)
     chosen = train[in_turn(len(train), n, seed)]
-    by = setting.scale * spread(fields, train, setting)
+    by = setting.scale * spread(fields, fields.of_split("train"), setting)
     draws = np.random.default_rng(stable_seed(seed, "noise")).standard_normal((n, len(by)))
-    moved = draws * by if by.ndim == 1 else draws @ by
+    moved = draws * by if by.ndim == 1 else by_blocks(lambda part: part @ by, draws, given.block)
     made = (fields.weights[chosen] + moved).astype(np.float32)
     return Made(made, [fields.labels[i] for i in chosen])

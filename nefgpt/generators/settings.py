@@ -1,6 +1,7 @@
 """How generators are trained and sampled.
 
-The blocks `tokens`, `gpt`, `diffusion`, `sampling`, `gaussian`, `noise`, `averages`, `regression`.
+The blocks `tokens`, `gpt`, `diffusion`, `sampling`, `gaussian`, `mixture`,
+`noise`, `averages`, `regression`.
 """
 
 from typing import Annotated, Literal
@@ -105,6 +106,14 @@ class DiffusionSetting:
 class Gaussian:
     """The simplest generator: a Gaussian over principal components of the weights."""
 
+    n_components: Count = 32
+
+
+@settings
+class Mixture:
+    """A Gaussian mixture with independent coordinates over principal components of the weights."""
+
+    components: Annotated[int, Ge(1), Le(10_000)] = 8
     n_components: Count = 32
 
 

@@ -76,7 +76,7 @@ def export(
     Parameters
     ----------
     file : an archive (.nefgpt or .zip), or a new folder.
-    models : names of generators; all of the run when not given.
+    models : names of generators; when not given all that do without the train fields.
     licence : of the model, by the Hugging Face hub's name of it or any text.
 
     Raises
@@ -87,7 +87,9 @@ def export(
     file = Path(file)
     if run.exported:
         raise InputError(f"{run.folder} is an exported model itself: copy it")
-    models = [run.chosen_model(model) for model in models or run.models]
+    models = [run.chosen_model(model) for model in models or filter(run.portable, run.models)]
+    if tied := [model for model in models if not run.portable(model)]:
+        raise InputError(f"{', '.join(tied)}: made of the train fields, which no export has")
     if file.exists() and file.suffix in ARCHIVES:
         raise InputError(f"{file} is there: name another file, or delete it")
     with tempfile.TemporaryDirectory(prefix="nefgpt-") as scratch:

@@ -98,11 +98,18 @@ class Run:
             return dict(self.exported["models"])
         return {row.method: row.kind for row in self.config.sampled}
 
+    def portable(self, model: str) -> bool:
+        """Whether a generator can do without the train fields, once it is exported."""
+        kind = self.models[model]
+        return bool(KINDS[kind].learns) or hasattr(generator(kind), "save")
+
     def settings(self, model: str) -> dict[str, object]:
         """The sampling settings that the run has for a model, by name."""
         kind = KINDS[self.models[model]]
         if kind.learns:
             return dict(getattr(self.config.sampling, kind.samplings))
+        if kind.setting is None:
+            return dict(getattr(self.config, self.models[model]))
         return {kind.setting: self.config.sampling_of(Row(model, kind.setting, model))}
 
     @cached_property
@@ -443,6 +450,8 @@ class Run:
             raise InputError(f"n must be at least 1, got {n}")
         model = self.chosen_model(model)
         kind = self.models[model]
+        if begin is not None and "codebook" not in KINDS[kind].reads:
+            raise InputError(f"{model} knows no codes, and cannot go on with some")
         setting = self.chosen_setting(model, setting, chosen)
         given, module = self.given(model), generator(kind)
         given = given._replace(label=label, begin=begin)

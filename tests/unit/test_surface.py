@@ -1,5 +1,7 @@
 """Coarse to fine: the mesh of fields with thin parts is that of the whole grid."""
 
+import itertools
+
 import numpy as np
 import pytest
 import trimesh
@@ -134,7 +136,7 @@ def test_area_and_volume_converge_at_second_order(name):
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         assert mesh.is_watertight and mesh.is_winding_consistent
         errors.append([abs(mesh.area / area - 1), abs(mesh.volume / volume - 1)])
-    for coarse, fine in zip(errors[:-1], errors[1:], strict=True):
+    for coarse, fine in itertools.pairwise(errors):
         for first, second in zip(coarse, fine, strict=True):
             assert 3.2 < first / second < 4.8, "half the cells, a quarter of the error"
 

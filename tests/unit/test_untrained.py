@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nefgpt.base.errors import InputError
-from nefgpt.generators import averages, noise
+from nefgpt.generators import averages, mixture, noise
 from nefgpt.generators.kind import Given
-from nefgpt.generators.settings import Averages, Noise
+from nefgpt.generators.settings import Averages, Mixture, Noise
 from tests.unit.test_components import fitted
 
 WHICH = [(noise, Noise()), (noise, Noise(space="weights")), (averages, Averages())]
@@ -89,3 +89,37 @@ def test_too_few_fields_are_named():
     fields = dataclasses.replace(fields, splits=["val"] * 8)
     with pytest.raises(InputError, match="no field in the train split"):
         noise.sample(None, Given(fields), Noise(), 3, 0)
+
+
+def test_a_mixture_draws_from_the_clusters_of_train():
+    """Two clusters far apart: a Gaussian's samples would lie between them."""
+    fields, _ = fitted()
+    train, rng = fields.of_split("train"), np.random.default_rng(0)
+    ends = rng.choice([-5.0, 5.0], len(fields.coefficients))
+    fields.coefficients[:] = rng.normal(0, 0.1, fields.coefficients.shape)
+    fields.coefficients[:, 0] += ends
+    fields.weights[:] = fields.template + fields.coefficients @ fields.basis
+    given = Given(fields)
+    loaded = mixture.load(given)
+    setting = Mixture(components=2, n_components=5)
+    made = mixture.sample(loaded, given, setting, 300, seed=1).weights
+    along = (made - fields.template) @ np.linalg.pinv(fields.basis)
+    assert (np.abs(along[:, 0]) > 1).mean() > 0.99
+    np.testing.assert_allclose((along[:, 0] > 0).mean(), (ends[train] > 0).mean(), atol=0.1)
+    few = mixture.sample(loaded, given._replace(block=8), setting, 7, seed=1).weights
+    np.testing.assert_allclose(few, made[:7], rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="components"):
+        mixture.sample(loaded, given, Mixture(components=999), 1, seed=1)
+
+
+@pytest.mark.parametrize(("module", "setting"), [*WHICH, (mixture, Mixture(components=2))])
+def test_one_class_may_be_asked_for(module, setting):
+    fields, _ = fitted()
+    labels = [i % 3 for i in range(len(fields.weights))]
+    given = Given(dataclasses.replace(fields, labels=labels), label=2)
+    assert module.sample(module.load(given), given, setting, 5, 0).labels == [2] * 5
+    with pytest.raises(InputError, match="no class 7"):
+        module.sample(module.load(given), given._replace(label=7), setting, 5, 0)
+    unlabelled = Given(fields, label=0)
+    with pytest.raises(InputError, match="no class"):
+        module.sample(module.load(unlabelled), unlabelled, setting, 5, 0)

@@ -18,6 +18,7 @@ import trimesh
 import nefgpt
 from nefgpt.fields.file import load_field
 from nefgpt.fitting.weights import read_fields
+from nefgpt.generators.settings import Diffusion, DiffusionSetting
 from nefgpt.inputs.airplanes.write import shape_id
 from nefgpt.inputs.settings import Split
 from nefgpt.inputs.splits import split_of
@@ -169,6 +170,8 @@ STALE = {
     "sampling.settings.k3-t1.guidance": (2.0, GENERATED),
     "sampling.batch_size": (5, GENERATED),
     "gaussian.n_components": (2, {"sample_untrained"} | SCORED),
+    "mixture.m.components": (2, {"sample_untrained"} | SCORED),
+    "mixture.m.n_components": (2, {"sample_untrained"} | SCORED),
     "noise.c.space": ("weights", {"sample_untrained"} | SCORED),
     "noise.c.scale": (0.2, {"sample_untrained"} | SCORED),
     "averages.near.neighbours": (2, {"sample_untrained"} | SCORED),
@@ -183,6 +186,7 @@ STALE = {
     "evaluation.fpd.extractor": ("pointnet2", JUDGED, {"evaluation.fpd.checkpoint": NETWORK}),
     "evaluation.fpd.axes": ([0, 2, 1], JUDGED, {"evaluation.fpd.checkpoint": NETWORK}),
 }
+ONE_OPTION = "an entry is one option of its job; one key has a test of its own"
 OTHER_SHAPES = "the run has other shapes, or another folder"
 NOT_COMPARED = {
     "name": OTHER_SHAPES,
@@ -197,13 +201,22 @@ NOT_COMPARED = {
     "dataset.split_files.train": OTHER_SHAPES,
     "dataset.split_files.val": OTHER_SHAPES,
     "dataset.split_files.test": OTHER_SHAPES,
+    **{f"diffusion.small.{key}": ONE_OPTION for key in vars(Diffusion())},
+    **{f"sampling.diffusion.small.{key}": ONE_OPTION for key in vars(DiffusionSetting())},
     "field.in_dim": "belongs to the kind of signal",
     "field.out_dim": "belongs to the kind of signal",
 }
 
 
 # Blocks of entries, and the one that is looked into.
-NAMED = {"gpt": "tiny", "settings": "k3-t1", "noise": "c", "averages": "near"}
+NAMED = {
+    "gpt": "tiny",
+    "diffusion": "small",
+    "mixture": "m",
+    "settings": "k3-t1",
+    "noise": "c",
+    "averages": "near",
+}
 
 
 def keys_of(schema: dict, block: dict, prefix: str = "") -> set[str]:
@@ -251,6 +264,7 @@ CHANGED_CODE = {
     "weights": FITTED - {"fit"},
     "tokens": TOKENS,
     "gpt": GENERATED | {"train", "likelihood"},
+    "diffusion": set(),
     "sample": SAMPLES,
     "extract": SCORED,
     "evaluate": REAL | SCORED - {"extract"},
@@ -273,6 +287,26 @@ def test_changed_code_reruns_exactly(stage, run):
     assert set(found) == CHANGED_CODE[stage] - {"config"}
     if stage == "fit":
         assert found["fit"] == len(pd.read_parquet(run / RESULTS / "weights.parquet"))
+
+
+def test_another_generator_joins_a_finished_run(run, tmp_path):
+    """It is trained, sampled and scored; nothing of the others runs again."""
+    shutil.copytree(run, tmp_path, dirs_exist_ok=True)
+    small = {"width": 16, "layers": 1, "iterations": 6, "eval_every": 3, "noise_steps": 20}
+    config = changed("diffusion", {"small": small})
+    config["sampling"]["diffusion"] = {"d4": {"steps": 4}}
+    own = {"train": 1, "sample": 1, "extract": 1, "score": 1}
+    assert own.items() <= stale(tmp_path, config).items()
+    assert set(stale(tmp_path, config)) == {"train"} | GENERATED
+    snakemake(tmp_path, config, "all")
+    metrics = pd.read_csv(tmp_path / RESULTS / "tables/metrics.csv")
+    assert "d4" in set(metrics.setting[metrics.method == "small"])
+    assert "small" in (tmp_path / RESULTS / "report.html").read_text()
+    other = copy.deepcopy(config)
+    other["sampling"]["diffusion"]["d4"]["eta"] = 0.5
+    assert set(stale(tmp_path, other)) == GENERATED
+    other["diffusion"]["small"]["width"] = 24
+    assert set(stale(tmp_path, other)) == {"train"} | GENERATED
 
 
 def test_how_many_run_again(run):

@@ -354,8 +354,6 @@ def denoise(loaded: Loaded, noise: np.ndarray, labels: np.ndarray, setting: Samp
 
 def sample(loaded: Loaded, given: Given, setting: Sampling, n: int, seed: int) -> Made:
     """Make `n` fields, of all classes in turn where there are any."""
-    if given.begin is not None:
-        raise InputError("diffusion knows no codes, and cannot go on with some")
     size, step = len(loaded.mean), given.batch_size
     # Whole batches: a sample is the same whatever number is asked for.
     filled = -(-n // step) * step
