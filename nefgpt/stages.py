@@ -60,5 +60,5 @@ VERSIONS = {
     "extract": 3,
     "classifier": 2,
     "evaluate": 4,
-    "present": 6,
+    "present": 7,
 }
