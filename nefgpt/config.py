@@ -4,6 +4,7 @@
 """
 
 import argparse
+import dataclasses
 import reprlib
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,15 @@ from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting.settings import Fit, Template
 from nefgpt.generators.kind import BOUNDS, KINDS, TRAINED
 from nefgpt.generators.rows import RESERVED, Row, rows_of
-from nefgpt.generators.settings import Gaussian, Gpt, Regression, Setting, Tokens
+from nefgpt.generators.settings import (
+    Averages,
+    Gaussian,
+    Gpt,
+    Noise,
+    Regression,
+    Setting,
+    Tokens,
+)
 from nefgpt.inputs.settings import Dataset
 from nefgpt.signals.kind import name_of
 from nefgpt.signals.settings import Extract, Sdf
@@ -62,6 +71,8 @@ class Config:
     gpt: Annotated[dict[Name, Gpt], Len(1)]
     sampling: Sampling
     gaussian: Gaussian = Gaussian()
+    noise: dict[Name, Noise] = dataclasses.field(default_factory=dict)
+    averages: dict[Name, Averages] = dataclasses.field(default_factory=dict)
     extract: Extract = Extract()
     evaluation: Evaluation = Evaluation()
     classifier: ClassifierTraining = ClassifierTraining()
@@ -83,6 +94,9 @@ class Config:
         if self.field.out_dim not in self.dataset.channels:
             wanted = " or ".join(map(str, self.dataset.channels))
             raise ValueError(f"dataset.kind {self.dataset.kind} needs field.out_dim {wanted}")
+        judged = self.evaluation
+        if images and (judged.normalisation != "shape" or judged.emd_points or judged.fpd):
+            raise ValueError("evaluation.normalisation, emd_points and fpd are for shapes")
 
     @property
     def signals(self) -> str:
@@ -98,7 +112,8 @@ class Config:
             for model in getattr(self, kind)
             for setting in getattr(self.sampling, KINDS[kind].samplings)
         ]
-        return rows_of(self.signals, models)
+        simple = (kind for kind, entry in KINDS.items() if not (entry.learns or entry.setting))
+        return rows_of(self.signals, {kind: getattr(self, kind) for kind in simple}, models)
 
     @property
     def sampled(self) -> list[Row]:
@@ -111,7 +126,8 @@ class Config:
         entry = KINDS[row.kind]
         if entry.learns:
             return getattr(self.sampling, entry.samplings)[row.setting]
-        return getattr(self, row.kind, None)
+        block = getattr(self, row.kind, None)
+        return block if entry.setting else block[row.setting]
 
 
 _ADAPTER = TypeAdapter(Config)

@@ -37,6 +37,7 @@ STAGES = {
     "clouds": Stage("evaluation.clouds", "what the metrics compare of real signals"),
     "classifier": Stage("evaluation.classifier", "train a classifier on real images"),
     "metrics": Stage("evaluation.score", "score samples against the test split"),
+    "evaluate": Stage("evaluation.alone", "score folders of meshes, clouds or images by anybody"),
     "tune": Stage("evaluation.tune", "compare sampling settings on the val split"),
     "tables": Stage("evaluation.tables", "gather metrics into tables"),
     "present": Stage("report.figures", "draw the figures, write the page"),
@@ -59,6 +60,6 @@ VERSIONS = {
     "regression": 3,
     "extract": 3,
     "classifier": 2,
-    "evaluate": 4,
+    "evaluate": 5,
     "present": 7,
 }

@@ -36,12 +36,16 @@ class Classifier(nn.Module):
         self.output = nn.Linear(128, n_classes)
         self.dropout = nn.Dropout(0.3)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, n_classes] of images [B, H, W(, channels)] in [0, 1]."""
+    def features(self, images: Tensor) -> Tensor:
+        """What the classes are told by, [B, 128], of images [B, H, W(, channels)] in [0, 1]."""
         x = images[:, None] if images.dim() == 3 else images.movedim(3, 1)
         x = F.max_pool2d(F.relu(self.first(x)), 2)
         x = F.adaptive_max_pool2d(F.relu(self.second(x)), 4).flatten(1)
-        return self.output(self.dropout(F.relu(self.hidden(self.dropout(x)))))
+        return F.relu(self.hidden(self.dropout(x)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, n_classes] of images [B, H, W(, channels)] in [0, 1]."""
+        return self.output(self.dropout(self.features(images)))
 
 
 @computing()
@@ -98,6 +102,14 @@ def probabilities(model: Classifier, images: np.ndarray) -> np.ndarray:
         tiles = torch.from_numpy(images[valid]).split(1024)
         result[valid] = torch.cat([model(tile).double().softmax(dim=1) for tile in tiles]).numpy()
     return result
+
+
+@computing()
+@torch.inference_mode()
+def features_of(model: Classifier, images: np.ndarray) -> np.ndarray:
+    """Features float64 [n, 128] of images that hold no NaN."""
+    tiles = torch.from_numpy(images).split(1024)
+    return torch.cat([model.features(tile) for tile in tiles]).double().numpy()
 
 
 def scores(found: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

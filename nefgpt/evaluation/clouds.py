@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_json, read_table, write_text
+from nefgpt.evaluation.settings import NORMALISATIONS
 from nefgpt.generators.ladder import choose_train
 from nefgpt.signals.file import check_one_size, load_signal
 from nefgpt.signals.kind import KINDS, Kind, named
@@ -33,7 +34,9 @@ def read_clouds(path: Path) -> np.ndarray:
     return clouds
 
 
-def gather(rows: list, signal_dir: Path, kind: Kind) -> tuple[pd.DataFrame, np.ndarray]:
+def gather(
+    rows: list, signal_dir: Path, kind: Kind, normalisation: str = "shape"
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Table (of `COLUMNS`) and array float32 [n, ...] of the signals that were not rejected.
 
     Parameters
@@ -50,7 +53,7 @@ def gather(rows: list, signal_dir: Path, kind: Kind) -> tuple[pd.DataFrame, np.n
         signal = load_signal(signal_dir / f"{shape_id}.npz")
         if not signal["rejected"]:
             kept.append([len(kept), shape_id, label, True])
-            arrays.append(kind.real(signal))
+            arrays.append(kind.real(signal, normalisation))
     if not kept:
         raise InputError("every shape of this split was rejected; see rejected.tsv")
     check_one_size({array.shape: row[1] for array, row in zip(arrays, kept, strict=True)})
@@ -68,6 +71,7 @@ def main() -> None:
     split.add_argument("--split", required=True)
     split.add_argument("--signal-dir", type=Path, required=True)
     split.add_argument("--kind", choices=list(KINDS), required=True)
+    split.add_argument("--normalisation", choices=NORMALISATIONS, default="shape")
     choose = commands.add_parser("choose", help="a seeded choice of a file of clouds")
     choose.add_argument("--clouds", type=Path, required=True, help=".npy with its .csv")
     choose.add_argument("--n-samples", type=int, required=True, help="of one draw")
@@ -76,7 +80,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "split":
         wanted = [row for row in list(read_json(args.shapes)) if row[1] == args.split]
-        table, clouds = gather(wanted, args.signal_dir, named(args.kind))
+        table, clouds = gather(wanted, args.signal_dir, named(args.kind), args.normalisation)
     else:
         table = read_table(args.clouds.with_suffix(".csv"), COLUMNS)
         seeds = range(args.seed, args.seed + args.draws)

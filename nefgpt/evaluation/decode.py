@@ -11,6 +11,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, write_text
 from nefgpt.base.seeds import stable_seed
 from nefgpt.evaluation.clouds import read_clouds
+from nefgpt.evaluation.settings import NORMALISATIONS
 from nefgpt.fitting.weights import Fields, read_fields
 from nefgpt.signals.kind import KINDS, kind_of, name_of
 from nefgpt.signals.settings import Extract
@@ -23,6 +24,7 @@ def decode_all(
     size: tuple[int, ...],
     out_dir: Path | None = None,
     signal_dir: Path | None = None,
+    normalisation: str = "shape",
 ) -> tuple[np.ndarray, list[dict]]:
     """Decode a table of fields; write the meshes or images when there is an `out_dir`.
 
@@ -30,6 +32,7 @@ def decode_all(
     ----------
     size : shape of what is compared of one signal.
     signal_dir : for fields of real signals: where `<shape_id>.npz` lie.
+    normalisation : of clouds; see `nefgpt.signals.shapes.normalise_cloud`.
 
     Returns
     -------
@@ -41,7 +44,8 @@ def decode_all(
     for i, field in enumerate(tqdm(fields.weights, desc="decode", unit="field", mininterval=1)):
         name, label = fields.shape_ids[i], fields.labels[i]
         source = signal_dir / f"{name}.npz" if signal_dir else None
-        found = kind.decode(fields.spec, field, settings, stable_seed(seed, i), size, source)
+        own = stable_seed(seed, i)
+        found = kind.decode(fields.spec, field, settings, own, size, source, normalisation)
         valid = found.compared is not None
         if valid:
             compared[i] = found.compared
@@ -59,6 +63,7 @@ def extract_all(
     seed: int,
     signal_dir: Path | None = None,
     reference: Path | None = None,
+    normalisation: str = "shape",
 ) -> None:
     """Write `meshes/<i>.ply` or `images/<i>.png`, `clouds.npy` and `samples.csv`.
 
@@ -79,7 +84,7 @@ def extract_all(
     if kind.COMPARED is None and reference is None:
         raise InputError("images are rendered at the size of real ones: name them (--reference)")
     size = kind.COMPARED or read_clouds(reference).shape[1:]
-    compared, rows = decode_all(table, settings, seed, size, out_dir, signal_dir)
+    compared, rows = decode_all(table, settings, seed, size, out_dir, signal_dir, normalisation)
     with atomic_path(out_dir / "clouds.npy") as temporary:
         np.save(temporary, compared)
     write_text(out_dir / "samples.csv", pd.DataFrame(rows).to_csv(index=False))
@@ -95,7 +100,9 @@ def main() -> None:
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument("--settings", required=True, help="extract block, JSON or @file")
     parser.add_argument("--signal-dir", type=Path, help="write meshes in the units of these shapes")
+    parser.add_argument("--normalisation", choices=NORMALISATIONS, default="shape")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     settings = cli.settings_argument(Extract, args.settings)
-    extract_all(args.fields, args.out_dir, settings, args.seed, args.signal_dir, args.reference)
+    given = args.signal_dir, args.reference, args.normalisation
+    extract_all(args.fields, args.out_dir, settings, args.seed, *given)

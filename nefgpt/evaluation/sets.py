@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nefgpt.base.errors import InputError
-from nefgpt.base.seeds import stable_seed
 from nefgpt.evaluation.columns import Column
+from nefgpt.evaluation.pairs import Pairs
 
 if TYPE_CHECKING:
     from nefgpt.evaluation.metric import Known, Samples
@@ -61,20 +61,17 @@ def one_nna(gg: np.ndarray, gr: np.ndarray, rr: np.ndarray) -> float:
     return float(100 * score.mean())
 
 
-def measure(samples: "Samples", known: "Known") -> dict[str, float]:
-    """MMD, COV, 1-NNA, and the share of valid samples.
-
-    The larger of the two sets is cut down to the size of the smaller one by the draw's seed.
-    """
-    distances, valid = samples.kind.distances, samples.valid
-    n = min(len(samples.compared), len(known.reference))
-    rng = np.random.default_rng(stable_seed(samples.seed, "evaluation"))
-    chosen = np.sort(rng.choice(len(known.reference), n, replace=False))
-    some = samples.compared[np.sort(rng.choice(len(samples.compared), n, replace=False))]
-    gr = distances(some, known.reference[chosen])
+def of(pairs: Pairs) -> dict[str, float]:
+    """MMD, COV and 1-NNA by their column; MMD is NaN without a valid sample."""
+    nearest = mmd(pairs.gr)
     return {
-        "MMD x100": 100 * mmd(gr) if valid.any() else float("nan"),
-        "COV %": coverage(gr),
-        "1-NNA %": one_nna(distances(some), gr, known.among[np.ix_(chosen, chosen)]),
-        "valid %": 100 * float(valid.mean()),
+        "MMD x100": 100 * nearest if np.isfinite(nearest) else float("nan"),
+        "COV %": coverage(pairs.gr),
+        "1-NNA %": one_nna(*pairs),
     }
+
+
+def measure(samples: "Samples", known: "Known") -> dict[str, float]:
+    """MMD, COV, 1-NNA of the pairs that are compared, and the share of valid samples."""
+    valid = samples.valid
+    return of(samples.pairs(known)) | {"valid %": 100 * float(valid.mean())}

@@ -1,10 +1,21 @@
 """How samples are compared: the blocks `evaluation`, `classifier` and `tuning`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Len
 
 from nefgpt.base.settings import Count, settings
+
+NORMALISATIONS = ("shape", "class", "box")  # see `nefgpt.signals.shapes.normalise_cloud`
+
+
+@settings
+class Fpd:
+    """A network for Fréchet distances of point clouds; `axes`: where it finds x, up and depth."""
+
+    extractor: Literal["pointnet", "pointnet2"] = "pointnet"
+    checkpoint: str
+    axes: Annotated[tuple[Annotated[int, Ge(0), Le(2)], ...], Len(3, 3)] = (0, 1, 2)
 
 
 @settings
@@ -13,6 +24,9 @@ class Evaluation:
 
     n_samples: Count | None = None
     draws: Annotated[int, Ge(1), Le(1000)] = 1
+    normalisation: Literal["shape", "class", "box"] = "shape"
+    emd_points: Annotated[int, Ge(1), Le(2048)] | None = None
+    fpd: Fpd | None = None
 
 
 @settings

@@ -9,6 +9,7 @@ import pandas as pd
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_table, write_text
+from nefgpt.evaluation import intervals, protocol
 from nefgpt.evaluation import metric as measures
 from nefgpt.evaluation.columns import Column
 from nefgpt.signals.kind import KINDS
@@ -69,7 +70,25 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
     if wrong.any():
         text = frame["value"][wrong].iloc[0]
         raise InputError(f"{path}: value {text!r} is no number; delete it and run again")
-    return frame[list(KEYS)]
+    return frame[[*KEYS, *(name for name in protocol.COLUMNS if name in frame)]]
+
+
+def check_extractors(metrics: pd.DataFrame) -> None:
+    """Refuse values of one measure by different networks.
+
+    Raises
+    ------
+    InputError
+        naming the measure and the networks.
+    """
+    if "extractor" not in metrics:
+        return
+    for name, part in metrics.groupby("metric", sort=False):
+        if len(found := sorted(set(part["extractor"]))) > 1:
+            raise InputError(
+                f"{name} is by {', '.join(map(repr, found))}: values of different networks are "
+                "not comparable; score all rows by one"
+            )
 
 
 def _number(metric: str, value: float) -> str:
@@ -180,8 +199,34 @@ def _latex(measured: pd.DataFrame, published: pd.DataFrame, about: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def build(paths: Sequence[str | Path], out_dir: str | Path, kind: str = "shapes") -> None:
-    """Write `metrics.csv` and `table2.csv`, `.md` and `.tex`.
+def intervals_text(found: pd.DataFrame) -> str:
+    """Intervals as Markdown: a row per method and setting, ≈ where the row above may be as good."""
+    rows: dict[tuple, dict] = {}
+    for line in found.itertuples():
+        row = rows.setdefault((line.method, line.setting), {})
+        name = HEADINGS.get(line.metric, line.metric)
+        low, high = (_number(line.metric, end) for end in (line.low, line.high))
+        mark = " ≈" if line.tie == "yes" else ""
+        row[name] = f"{_number(line.metric, line.value)} [{low}, {high}]{mark}"
+    table = pd.DataFrame(
+        [{"method": key[0], "setting": key[1], **row} for key, row in rows.items()]
+    ).fillna("")
+    if table.empty:
+        return f"Fewer than {intervals.FEWEST} samples say nothing about chance.\n"
+    return (
+        f"{intervals.LEVEL} % intervals from {intervals.N_HALVES} halves of samples and "
+        "references; other seeds of a training are not in them. ≈: chance alone may make the "
+        "difference to the row above.\n\n" + _markdown(table)
+    )
+
+
+def build(
+    paths: Sequence[str | Path],
+    out_dir: str | Path,
+    kind: str = "shapes",
+    halves: Sequence[str | Path] = (),
+) -> None:
+    """Write `metrics.csv`, `table2.csv`, `.md` and `.tex`, and `intervals.csv` and `.md`.
 
     Parameters
     ----------
@@ -191,6 +236,8 @@ def build(paths: Sequence[str | Path], out_dir: str | Path, kind: str = "shapes"
         Folder of the tables.
     kind
         Of the signals; the published rows are of shapes.
+    halves
+        What `nefgpt.evaluation.intervals.halves` found of each of them, for the intervals.
     """
     if not paths:
         raise InputError("no metrics are given")
@@ -202,7 +249,8 @@ def build(paths: Sequence[str | Path], out_dir: str | Path, kind: str = "shapes"
                 raise InputError(f"{path}: {', '.join(key)} was already given by {seen[key]}")
             seen[key] = path
         frames.append(frame)
-    metrics = pd.concat(frames, ignore_index=True)
+    metrics = pd.concat(frames, ignore_index=True).fillna("")
+    check_extractors(metrics)
     table = table2(metrics, PUBLISHED if kind == "shapes" else ())
     summary = about(metrics)
     measured, published = _parts(table)
@@ -214,6 +262,11 @@ def build(paths: Sequence[str | Path], out_dir: str | Path, kind: str = "shapes"
         text += f"## {PUBLISHED_HEADING}\n\nNeF-GPT settings are (top-k, temperature).\n\n"
         text += _markdown(published)
     write_text(out_dir / "table2.md", text)
+    if halves:
+        found = [intervals.read_halves(Path(path)) for path in halves]
+        spread = intervals.table(list(zip(frames, found, strict=True)))
+        write_text(out_dir / "intervals.csv", spread.to_csv(index=False))
+        write_text(out_dir / "intervals.md", intervals_text(spread))
     write_text(out_dir / "table2.tex", _latex(measured, published, summary))
 
 
@@ -221,7 +274,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line: `--metrics a.csv b.csv ... --out-dir D`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--metrics", nargs="+", required=True, help="in the order of the rows")
+    parser.add_argument("--halves", nargs="+", default=(), help="of the same rows, for intervals")
     parser.add_argument("--out-dir", required=True)
     parser.add_argument("--kind", choices=list(KINDS), default="shapes")
     args = parser.parse_args(argv)
-    build(args.metrics, args.out_dir, args.kind)
+    build(args.metrics, args.out_dir, args.kind, args.halves)

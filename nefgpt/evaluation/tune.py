@@ -17,7 +17,7 @@ from nefgpt.evaluation import classes, sets
 from nefgpt.evaluation.clouds import read_clouds
 from nefgpt.evaluation.decode import decode_all
 from nefgpt.evaluation.metric import Known, Samples
-from nefgpt.evaluation.settings import Tuning
+from nefgpt.evaluation.settings import NORMALISATIONS, Tuning
 from nefgpt.fitting.weights import Fields, read_fields
 from nefgpt.generators.kind import Given, generator
 from nefgpt.generators.settings import Setting
@@ -34,6 +34,7 @@ def tune(
     extract: Extract,
     seed: int,
     classifier: Path | None = None,
+    normalisation: str = "shape",
 ) -> pd.DataFrame:
     """One row per setting of the grid: `KEYS`, then its metrics.
 
@@ -54,7 +55,8 @@ def tune(
         made = module.sample(loaded, given, Setting(**chosen), n, seed)
         ids, splits = [f"sample-{i}" for i in range(n)], ["sample"] * n
         fields = Fields(source.spec, source.template, ids, splits, made.labels, made.weights)
-        clouds, about = decode_all(fields, extract, seed, reference.shape[1:])
+        size = reference.shape[1:]
+        clouds, about = decode_all(fields, extract, seed, size, normalisation=normalisation)
         table = pd.DataFrame(about).astype({"label": str})
         samples, found = Samples(clouds, table, kind, seed), {}
         for metric in (sets, classes):
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="tuning block, JSON or @file")
     parser.add_argument("--extract", required=True, help="extract block, JSON or @file")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--normalisation", choices=NORMALISATIONS, default="shape")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="CSV, a row per setting")
     args = parser.parse_args()
@@ -85,5 +88,6 @@ def main() -> None:
         cli.settings_argument(Extract, args.extract),
         args.seed,
         args.classifier,
+        args.normalisation,
     )
     write_text(args.out, table.to_csv(index=False))

@@ -22,8 +22,8 @@ class Entry(NamedTuple):
     Attributes
     ----------
     module : below `nefgpt.generators`.
-    setting : what its one row is called; None for a generator that is trained, which has a row
-        for each of its models and sampling settings.
+    setting : what its one row is called; None for a generator with a row for each entry of the
+        configuration: of its own block, or, where it is trained, of its models and samplings.
     learns : the table that its training reads, "weights" or "tokens"; None: nothing is trained.
     samplings : the field of the configuration's `sampling` that has its sampling settings.
     reads : what sampling reads besides weights and model, "codebook" or "tokens".
@@ -45,6 +45,8 @@ KINDS = {
     "train-fields": Entry("ladder", "all", bound=True),
     "quantised-train-fields": Entry("ladder", "all", reads=("codebook", "tokens"), bound=True),
     "gaussian": Entry("gaussian", "pca"),
+    "noise": Entry("noise"),
+    "averages": Entry("averages"),
     "gpt": Entry(
         "gpt.generator", learns="tokens", samplings="settings", reads=("codebook",), gpu=True
     ),

@@ -3,7 +3,7 @@
 The workflow asks for them whenever it builds its DAG, so imports stay light.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from nefgpt.generators.kind import KINDS
@@ -11,6 +11,7 @@ from nefgpt.signals.kind import KINDS as SIGNALS
 
 # Names that no model can have.
 RESERVED = (
+    "test-halves",
     *(entry.real for entry in SIGNALS.values()),
     *(kind for kind, entry in KINDS.items() if not entry.learns),
 )
@@ -29,13 +30,19 @@ class Row(NamedTuple):
     kind: str | None
 
 
-def rows_of(signals: str, models: Iterable[Row]) -> list[Row]:
+def rows_of(signals: str, entries: Mapping[str, Iterable[str]], models: Iterable[Row]) -> list[Row]:
     """All rows, in the table's order.
 
     Parameters
     ----------
     signals : their kind, one of `nefgpt.signals.kind.KINDS`.
+    entries : names of the settings of each generator that is not trained and has several.
     models : rows of the models that are trained.
     """
-    fixed = [Row(kind, entry.setting, kind) for kind, entry in KINDS.items() if not entry.learns]
-    return [Row(SIGNALS[signals].real, "all", None), *fixed, *models]
+    simple = [
+        Row(kind, setting, kind)
+        for kind, entry in KINDS.items()
+        if not entry.learns
+        for setting in ([entry.setting] if entry.setting else entries[kind])
+    ]
+    return [Row(SIGNALS[signals].real, "all", None), *simple, *models]

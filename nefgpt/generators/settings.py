@@ -1,4 +1,7 @@
-"""How generators are trained and sampled: `tokens`, `gpt`, `sampling`, `gaussian`, `regression`."""
+"""How generators are trained and sampled.
+
+The blocks `tokens`, `gpt`, `sampling`, `gaussian`, `noise`, `averages` and `regression`.
+"""
 
 from typing import Annotated, Literal
 
@@ -61,6 +64,24 @@ class Gaussian:
     """The simplest generator: a Gaussian over principal components of the weights."""
 
     n_components: Count = 32
+
+
+@settings
+class Noise:
+    """Train fields with Gaussian noise: `scale` times the train fields' deviations.
+
+    Those along their principal components, or of each weight by itself.
+    """
+
+    space: Literal["components", "weights"] = "components"
+    scale: Annotated[float, Ge(0)] = 0.4
+
+
+@settings
+class Averages:
+    """Means of two train fields, the second among the nearest of the first; null: any."""
+
+    neighbours: Count | None = 5
 
 
 @settings

@@ -88,7 +88,7 @@ def quality(spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int)
     return {"psnr": psnr(found, truth), "ssim": float(ssim_matrix(found, truth)[0, 0])}
 
 
-def real(signal: dict) -> np.ndarray:
+def real(signal: dict, normalisation: str = "shape") -> np.ndarray:
     """What the metrics compare of a real image: its pixels, float32 [H, W(, 3)]."""
     return signal["values"].reshape(signal["size"].tolist())
 
@@ -126,6 +126,7 @@ def decode(
     seed: int,
     size: tuple[int, ...],
     source: Path | None = None,
+    normalisation: str = "shape",
 ) -> Decoded:
     """Render one field [W] at `size` = (height, width(, 3))."""
     from PIL import Image

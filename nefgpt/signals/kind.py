@@ -112,8 +112,8 @@ class Kind(Protocol):
     def quality(self, spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int) -> dict:
         """Measures of how well one field [W] keeps its signal."""
 
-    def real(self, signal: dict) -> np.ndarray:
-        """What the metrics compare of a real signal."""
+    def real(self, signal: dict, normalisation: str = "shape") -> np.ndarray:
+        """What the metrics compare of a real signal; only clouds are normalised."""
 
     def distances(self, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
         """All pairs of distances, float64 [n, m]; NaN samples are infinitely far from all."""
@@ -129,6 +129,7 @@ class Kind(Protocol):
         seed: int,
         size: tuple[int, ...],
         source: Path | None = None,
+        normalisation: str = "shape",
     ) -> Decoded:
         """Turn one field [W] into what is compared (of shape `size`), shown and saved."""
 

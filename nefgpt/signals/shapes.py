@@ -39,8 +39,20 @@ SIDE = 224
 _HELD_OUT = 10  # every tenth point is kept from training and measures the fit
 
 
-def normalise_cloud(points: np.ndarray) -> np.ndarray:
-    """Centre on the mean, divide by the standard deviation of all coordinates."""
+def normalise_cloud(points: np.ndarray, how: str = "shape") -> np.ndarray:
+    """One cloud [N, 3] as it is compared, float32.
+
+    Parameters
+    ----------
+    how : "shape" centres it on its mean and divides by the standard deviation of all its
+        coordinates (HyperDiffusion); "box" fits its bounding box into [-1, 1]^3 (DPC); "class"
+        leaves it in field coordinates, for `nefgpt.evaluation.protocol.in_class_frame`.
+    """
+    if how == "class":
+        return points.astype(np.float32)
+    if how == "box":
+        low, high = points.min(axis=0), points.max(axis=0)
+        return ((points - (low + high) / 2) / ((high - low).max() / 2)).astype(np.float32)
     points = points - points.mean(axis=0)
     return (points / points.std()).astype(np.float32)
 
@@ -127,9 +139,9 @@ def quality(spec: FieldSpec, weights: np.ndarray, signal: dict, resolution: int)
     )
 
 
-def real(signal: dict) -> np.ndarray:
+def real(signal: dict, normalisation: str = "shape") -> np.ndarray:
     """What the metrics compare of a real shape: its cloud, float32 [N_POINTS, 3]."""
-    return normalise_cloud(signal["surface"][:N_POINTS])
+    return normalise_cloud(signal["surface"][:N_POINTS], normalisation)
 
 
 def distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
@@ -149,6 +161,7 @@ def decode(
     seed: int,
     size: tuple[int, ...],
     source: Path | None = None,
+    normalisation: str = "shape",
 ) -> Decoded:
     """Turn one field [W] into a mesh and the cloud that the metrics compare.
 
@@ -170,7 +183,8 @@ def decode(
         vertices = vertices / frame["scale"] + frame["center"]
     mesh = trimesh.Trimesh(vertices, found.faces, process=False)
     about["watertight"] = bool(mesh.is_watertight)
-    return Decoded(normalise_cloud(found.sample(size[0], seed)), about, mesh.export)
+    cloud = normalise_cloud(found.sample(size[0], seed), normalisation)
+    return Decoded(cloud, about, mesh.export)
 
 
 def mesh_of(shown: Shown) -> tuple[np.ndarray, np.ndarray]:

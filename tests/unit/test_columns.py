@@ -29,6 +29,15 @@ def test_headings_point_to_the_best():
 def test_the_ladder_comes_before_the_generators():
     config = validate(dict(TINY))
     methods = [row.method for row in config.rows]
-    assert methods == [*RESERVED[:1], *RESERVED[2:], "tiny"]
-    assert [row.kind for row in config.rows] == [None, *KINDS]
+    assert methods == [*RESERVED[1:2], *RESERVED[3:6], "tiny"]
+    several = {"noise", "averages"}
+    assert [row.kind for row in config.rows] == [None, *(k for k in KINDS if k not in several)]
     assert [row.method for row in config.sampled] == ["tiny", "gaussian"]
+
+
+def test_rows_without_a_model_are_named_by_the_configuration():
+    entries = {"noise": {"a": {}, "b": {"space": "weights", "scale": 0.1}}, "averages": {}}
+    config = validate(TINY | entries)
+    rows = [row for row in config.rows if row.kind in entries]
+    assert [row[:2] for row in rows] == [("noise", "a"), ("noise", "b")]
+    assert [config.sampling_of(row).scale for row in rows] == [0.4, 0.1]

@@ -42,6 +42,8 @@ DIGITS = {
     },
     "sampling": {"settings": {"t1": {"temperature": 1.0}}},
     "gaussian": {"n_components": 4},
+    "noise": {"c0.4": {}, "w0.1": {"space": "weights", "scale": 0.1}},
+    "averages": {"near": {}},
     "evaluation": {"n_samples": 20},
     "classifier": {"epochs": 5},
     "regression": {
@@ -87,7 +89,8 @@ def test_contracts(run):
     classes = pd.read_csv(samples / "classes.csv")
     assert classes.label.tolist() == list(range(10)) and (classes.n == 2).all()
     metrics = pd.read_csv(results / "tables/metrics.csv")
-    rows = ["train-images", "train-fields", "quantised-train-fields", "gaussian", "tiny"]
+    rows = ["train-images", "train-fields", "quantised-train-fields", "gaussian"]
+    rows += ["noise", "averages", "tiny"]
     assert list(dict.fromkeys(metrics.method)) == rows
     assert {"MMD x100", "COV %", "1-NNA %", "accuracy %"} <= set(metrics.metric)
     assert "HyperDiffusion" not in (results / "tables/table2.md").read_text()

@@ -159,6 +159,9 @@ STALE = {
     "sampling.settings.k3-t1.guidance": (2.0, GENERATED),
     "sampling.batch_size": (5, GENERATED),
     "gaussian.n_components": (2, {"sample_untrained"} | SCORED),
+    "noise.c.space": ("weights", {"sample_untrained"} | SCORED),
+    "noise.c.scale": (0.2, {"sample_untrained"} | SCORED),
+    "averages.near.neighbours": (2, {"sample_untrained"} | SCORED),
     "extract.resolution": (25, SCORED),
     "extract.level": (0.001, SCORED),
     "extract.min_component": (0.5, SCORED),
@@ -184,13 +187,17 @@ NOT_COMPARED = {
 }
 
 
+# Blocks of entries, and the one that is looked into.
+NAMED = {"gpt": "tiny", "settings": "k3-t1", "noise": "c", "averages": "near"}
+
+
 def keys_of(schema: dict, block: dict, prefix: str = "") -> set[str]:
     """All keys of the configuration that hold a value, from the schema."""
     found = set()
     for name, about in block["properties"].items():
         kinds = [about, *about.get("anyOf", [])]
-        named = {"gpt": "tiny", "settings": "k3-t1"}.get(name)
-        if named:
+        named = NAMED.get(name)
+        if named and "patternProperties" in about:
             kinds, name = list(about["patternProperties"].values()), f"{name}.{named}"
         inner = [kind["$ref"].split("/")[-1] for kind in kinds if "$ref" in kind]
         for reference in inner:

@@ -90,6 +90,11 @@ CHANNELS = CHECKED.field.out_dim if CHECKED.dataset.kind == "images" else None
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 ROWS = [row[:2] for row in CHECKED.rows]
+HALVES = "test-halves"
+SCORED = [ROWS[0], (HALVES, "all"), *ROWS[1:]]
+FPD = CONFIG["evaluation"]["fpd"]
+NORMALISATION = CONFIG["evaluation"]["normalisation"]
+NORMALISATION = NORMALISATION if NORMALISATION != "shape" else None  # the commands' default
 FIELD_SETS = ROWS[1:]
 MADE_BY = {row[:2]: row for row in CHECKED.rows}
 MODELS = sorted({row.method for row in CHECKED.rows if row.kind in TRAINED})

@@ -17,7 +17,7 @@ rule clouds:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        options=options(signal_dir=SIGNALS, kind=KIND),
+        options=options(signal_dir=SIGNALS, kind=KIND, normalisation=NORMALISATION),
         version=version("evaluate"),
     shell:
         "python -m nefgpt clouds --out {output.clouds} --table {output.table} split --shapes {input.shapes}"
@@ -59,7 +59,11 @@ rule reference_distances:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
-        options=options(kind=KIND),
+        options=options(
+            kind=KIND,
+            normalisation=NORMALISATION,
+            emd_points=CONFIG["evaluation"]["emd_points"],
+        ),
         version=version("evaluate"),
     shell:
         "python -m nefgpt metrics reference {params.options} --reference {input.reference}"
@@ -92,6 +96,13 @@ rule classifier:
         " --out {output.model} --report {output.report} > {log} 2>&1"
 
 
+def fields_of(wildcards):
+    """The fields of a row, in a list; none of real signals."""
+    if wildcards.model == REAL:
+        return []
+    return [f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/fields.parquet"]
+
+
 rule score:
     input:
         clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
@@ -101,12 +112,19 @@ rule score:
         ids=f"{RESULTS}/clouds/train.csv",
         samples=f"{RESULTS}/samples/{{model}}/{{setting}}/samples.csv",
         classifier=rules.classifier.output.model if LABELLED else [],
+        # Real signals are no fields.
+        fields=fields_of,
+        weights=lambda wildcards: rules.weights.output if fields_of(wildcards) else [],
+        network=FPD["checkpoint"] if FPD else [],
     output:
         **({"classes": f"{RESULTS}/samples/{{model}}/{{setting}}/classes.csv"} if LABELLED else {}),
         metrics=f"{RESULTS}/samples/{{model}}/{{setting}}/metrics.csv",
         nearest=f"{RESULTS}/samples/{{model}}/{{setting}}/nearest.csv",
+        halves=f"{RESULTS}/samples/{{model}}/{{setting}}/halves.npz",
     log:
         f"{RESULTS}/logs/score/{{model}}/{{setting}}.log",
+    wildcard_constraints:
+        model=f"(?!{HALVES}/).+",
     conda:
         "../envs/core.yaml"
     resources:
@@ -119,6 +137,10 @@ rule score:
             seed=CONFIG["seed"],
             draws=CONFIG["evaluation"]["draws"],
             kind=KIND,
+            normalisation=NORMALISATION,
+            fpd=FPD,
+            fields=next(iter(fields_of(wildcards)), None),
+            weights=f"{RESULTS}/weights.parquet" if fields_of(wildcards) else None,
             classifier=f"{RESULTS}/classifier.safetensors" if LABELLED else None,
             classes=(
                 f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/classes.csv"
@@ -130,7 +152,45 @@ rule score:
     shell:
         "python -m nefgpt metrics score --clouds {input.clouds} --reference {input.reference}"
         " --train {input.train} --distances {input.distances} {params.options}"
-        " --samples {input.samples} --out {output.metrics} --nearest {output.nearest} > {log} 2>&1"
+        " --samples {input.samples} --out {output.metrics} --nearest {output.nearest}"
+        " --halves {output.halves} > {log} 2>&1"
+
+
+# What the choice of test signals alone gives: half of them as samples against the other half.
+rule score_halves:
+    input:
+        reference=f"{RESULTS}/clouds/test.npy",
+        table=f"{RESULTS}/clouds/test.csv",
+        train=f"{RESULTS}/clouds/train.npy",
+        distances=rules.reference_distances.output,
+        classifier=rules.classifier.output.model if LABELLED else [],
+        network=FPD["checkpoint"] if FPD else [],
+    output:
+        metrics=f"{RESULTS}/samples/{HALVES}/all/metrics.csv",
+        halves=f"{RESULTS}/samples/{HALVES}/all/halves.npz",
+    log:
+        f"{RESULTS}/logs/score/{HALVES}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        options=options(
+            method=HALVES,
+            setting="all",
+            seed=CONFIG["seed"],
+            draws=CONFIG["evaluation"]["draws"],
+            kind=KIND,
+            normalisation=NORMALISATION,
+            fpd=FPD,
+            classifier=f"{RESULTS}/classifier.safetensors" if LABELLED else None,
+        ),
+        version=version("evaluate"),
+    shell:
+        "python -m nefgpt metrics halves --reference {input.reference} --train {input.train}"
+        " --distances {input.distances} {params.options} --out {output.metrics}"
+        " --halves {output.halves} > {log} 2>&1"
 
 
 rule tune:
@@ -159,6 +219,7 @@ rule tune:
             batch_size=CONFIG["sampling"]["batch_size"],
             gpt=f"{RESULTS}/gpt/{CONFIG['tuning']['model']}",
             classifier=f"{RESULTS}/classifier.safetensors" if LABELLED else None,
+            normalisation=NORMALISATION,
         ),
         version=", ".join(map(version, ("sample", "extract", "evaluate"))),
     shell:
@@ -168,12 +229,15 @@ rule tune:
 
 rule tables:
     input:
-        [f"{RESULTS}/samples/{model}/{setting}/metrics.csv" for model, setting in ROWS],
+        metrics=[f"{RESULTS}/samples/{m}/{s}/metrics.csv" for m, s in SCORED],
+        halves=[f"{RESULTS}/samples/{m}/{s}/halves.npz" for m, s in SCORED],
     output:
         metrics=f"{RESULTS}/tables/metrics.csv",
         csv=f"{RESULTS}/tables/table2.csv",
         md=f"{RESULTS}/tables/table2.md",
         tex=f"{RESULTS}/tables/table2.tex",
+        intervals=f"{RESULTS}/tables/intervals.csv",
+        intervals_md=f"{RESULTS}/tables/intervals.md",
     log:
         f"{RESULTS}/logs/tables.log",
     conda:
@@ -182,7 +246,8 @@ rule tables:
         options=options(out_dir=f"{RESULTS}/tables", kind=KIND),
         version=version("evaluate"),
     shell:
-        "python -m nefgpt tables --metrics {input} {params.options} > {log} 2>&1"
+        "python -m nefgpt tables --metrics {input.metrics} --halves {input.halves}"
+        " {params.options} > {log} 2>&1"
 
 
 rule figures:

@@ -114,6 +114,7 @@ rule extract:
             reference=None if ABOUT.extracted else f"{RESULTS}/clouds/test.npy",
             # Fields of real shapes go back to their mesh's own units.
             signal_dir=SIGNALS if wildcards.model in BOUNDS else None,
+            normalisation=NORMALISATION,
         ),
         version=version("extract"),
     shell:
