@@ -176,7 +176,7 @@ def plane(intervals: pd.DataFrame, lines: list[Line], quality: str = "1-NNA %") 
                     xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7,
                     color=GREY)  # fmt: skip
     ax.axvline(1, color=GREY, lw=0.8, ls=":", zorder=1)
-    ax.annotate("as new as test inputs", (1, 1), xytext=(3, -3), rotation=90, va="top",
+    ax.annotate("as new as test inputs", (1, 0), xytext=(3, 3), rotation=90, va="bottom",
                 xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7,
                 color=GREY)  # fmt: skip
     ax.margins(0.12)

@@ -343,7 +343,7 @@ def _of_regression(run: Run) -> list[Drawing]:
     ]
 
 
-def page_of(run: Run, samples: int = gallery.SAMPLES) -> page.Page:
+def page_of(run: Run, samples: int | None = None) -> page.Page:
     """The page of a run whose figures are drawn, with so many samples of all rows together."""
     folder, drawings = run.folder, figures_of(run)
     blocks = [
@@ -362,6 +362,7 @@ def page_of(run: Run, samples: int = gallery.SAMPLES) -> page.Page:
         gallery=gallery.gallery_of(run, samples),
         table2=folder / "tables" / "table2.csv",
         metrics=folder / "tables" / "metrics.csv",
+        intervals=(run.interval_rows(), run.interval),
         blocks=blocks,
         figures=[(folder / "figures" / one.file, one.caption) for one in drawings if one.on_page],
         more_figures=[Path(one.file).stem for one in drawings if not one.on_page],
@@ -378,7 +379,7 @@ def make_figures(folder: str | Path) -> None:
         save(one.draw(), run.folder / "figures", one.file[:-4], kinds)
 
 
-def make_report(folder: str | Path, out: str | Path, samples: int = gallery.SAMPLES) -> None:
+def make_report(folder: str | Path, out: str | Path, samples: int | None = None) -> None:
     """Write the page of a results folder whose figures are drawn."""
     page.build(page_of(Run(folder), samples), out)
 
@@ -393,7 +394,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         command.add_argument("--results", required=True, help="folder of one run")
     written.add_argument("--out", required=True, help="HTML file")
     written.add_argument(
-        "--samples", type=int, default=gallery.SAMPLES, help="of all rows together (%(default)s)"
+        "--samples",
+        type=int,
+        help=f"of all rows together, {gallery.SAMPLES} of shapes and {gallery.PICTURES} of images",
     )
     args = parser.parse_args(argv)
     if args.command == "figures":

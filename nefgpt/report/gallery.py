@@ -18,7 +18,8 @@ from nefgpt.signals import render
 from nefgpt.signals.kind import Shown
 from nefgpt.signals.shapes import mesh_of
 
-SAMPLES = 64  # of all rows together; half of them of the best
+SAMPLES = 64  # of all rows together, half of them of the best, where each has a mesh
+PICTURES = 256  # where none has
 FIRST = 8  # samples, and training signals, that head the page
 SIDE = 160  # pixels across of a picture of a mesh
 GEOMETRY = 4_000_000  # characters of packed meshes on one page
@@ -140,17 +141,21 @@ def _notes(run: Run, best: tuple[str, str], samples: Sequence[Sample]) -> list[s
         if line.role == "bound" or key not in values:
             continue
         if abs(values[key] - 50) < abs(row["1-NNA %"] - 50):
-            notes.append(f"{line.label}, without any training, scores {values[key]:.3g} %.")
+            how = "train fields with noise" if line.method == "noise" else "without a transformer"
+            how = "means of two train fields" if line.method == "averages" else how
+            notes.append(f"But {line.label} ({how}) scores {values[key]:.3g} %.")
     return notes
 
 
-def gallery_of(run: Run, total: int = SAMPLES) -> Gallery:
+def gallery_of(run: Run, total: int | None = None) -> Gallery:
     """What the page shows of the samples of a run.
 
     Parameters
     ----------
-    total : how many samples, of all rows together.
+    total : how many samples, of all rows together; None: `SAMPLES`, or `PICTURES`.
     """
+    if total is None:
+        total = SAMPLES if run.files.suffix == ".ply" else PICTURES
     best = results.best_setting(run)
     rows = shares([row[:2] for row in run.config.sampled], best, total)
     listed = {row: run.samples(*row) for row in rows}

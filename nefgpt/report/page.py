@@ -68,6 +68,7 @@ class Page(NamedTuple):
     name : of the run.
     gallery : its samples.
     table2, metrics : CSV files of `nefgpt.evaluation.tables.build`.
+    intervals : rows of the table of intervals, and what they are; none where none were measured.
     blocks : title and rows of each further table.
     figures : image file and caption of each figure.
     more_figures : names of files that the page does not show.
@@ -79,6 +80,7 @@ class Page(NamedTuple):
     gallery: Gallery
     table2: Path
     metrics: Path
+    intervals: tuple[list[dict], str]
     blocks: list[tuple[str, pd.DataFrame | list[dict]]]
     figures: list[tuple[Path, str]]
     more_figures: list[str]
@@ -125,12 +127,15 @@ def columns_of(rows: pd.DataFrame | list[dict]) -> list[Column]:
     return [_column(str(name), frame[name].tolist()) for name in frame]
 
 
-def sample_metrics(table: str | Path, metrics: str | Path) -> list[Block]:
-    """Table 2, measured and published rows apart, and how many samples it compares.
+def sample_metrics(
+    table: str | Path, metrics: str | Path, intervals: tuple[list[dict], str] = ([], "")
+) -> list[Block]:
+    """Table 2, measured and published rows apart, how many samples it compares, and intervals.
 
     Parameters
     ----------
     table, metrics : table2.csv and metrics.csv of `nefgpt.evaluation.tables.build`.
+    intervals : rows, and what they are.
     """
     frame = read_table(table, ["method", "setting", "source"])
     compared = tables.about(tables.read_metrics(metrics))
@@ -144,6 +149,10 @@ def sample_metrics(table: str | Path, metrics: str | Path) -> list[Block]:
             part.insert(2, "measured by", part["method"].map(_SOURCES))
         if len(part):
             blocks.append(Block(title, columns_of(part), note))
+    rows, about = intervals
+    if rows:
+        about += ". ≈: chance alone may make the difference to the row above."
+        blocks.insert(1, Block("Measured here, with intervals", columns_of(rows), about))
     return blocks
 
 
@@ -206,7 +215,7 @@ def build(page: Page, out: str | Path) -> None:
         gallery=page.gallery,
         turning=any(sample["mesh"] for sample in page.gallery.data["samples"]),
         labels=sorted({sample["label"] for sample in page.gallery.data["samples"]} - {None}),
-        sample_metrics=sample_metrics(page.table2, page.metrics),
+        sample_metrics=sample_metrics(page.table2, page.metrics, page.intervals),
         blocks=[Block(title, columns_of(rows)) for title, rows in page.blocks],
         pictures=[_picture(*entry) for entry in page.figures],
         more_figures=page.more_figures,

@@ -239,6 +239,7 @@ def fits_by_shape(
                     f"{what}, {split} (median {np.median(values[rows]):.3g})" if len(rows) else ""
                 )
                 style = {"ls": LINES[i], "marker": mark, "ms": 3.5, "mfc": "white" if i else None}
+                style["markevery"] = max(1, len(rows) // 60)  # a mark takes long to write
                 ax.plot(share, values[rows], color=COLORS[i], lw=0.9, label=label, **style)
                 if i == 0 and split == "train":
                     worst = ", ".join(f"{names[row]:.12}" for row in rows[:3])

@@ -12,6 +12,7 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json, read_table
 from nefgpt.config import Config, validate
 from nefgpt.evaluation import tables
+from nefgpt.evaluation.intervals import LEVEL
 from nefgpt.evaluation.metric import COLUMNS
 from nefgpt.fitting.weights import Fields, read_fields
 from nefgpt.generators.gpt.tokenizer import Tokenizer, load_tokenizer
@@ -181,31 +182,56 @@ class Run:
         frame = tables.read_metrics(self.folder / "tables" / "metrics.csv")
         return frame.assign(value=pd.to_numeric(frame["value"], errors="coerce"))
 
+    def _halves(self) -> pd.DataFrame:
+        """Intervals that were measured on halves; without lines in results of earlier releases."""
+        path = self.folder / "tables" / "intervals.csv"
+        names = ["method", "setting", "metric", "value", "low", "high", "tie"]
+        found = read_table(path, names)[names] if path.is_file() else pd.DataFrame(columns=names)
+        return found.astype(dict.fromkeys(("value", "low", "high"), float))
+
     def intervals(self) -> pd.DataFrame:
         """A line per row and measure: `method`, `setting`, `metric`, `value`, `low`, `high`.
 
-        `value` is the mean over draws; `low` and `high` are one standard deviation away, or NaN
-        of a single draw.
+        `value` is the mean over draws. `low` and `high` are ends of the interval on halves of the
+        samples; of measures that have none one standard deviation over draws away, NaN of one.
         """
-        grouped = self.metrics().groupby(["method", "setting", "metric"], sort=False)["value"]
-        found = grouped.agg(["mean", "std"]).reset_index().rename(columns={"mean": "value"})
-        found["low"], found["high"] = found["value"] - found["std"], found["value"] + found["std"]
-        return found.drop(columns="std")
+        keys = ["method", "setting", "metric"]
+        grouped = self.metrics().groupby(keys, sort=False)["value"].agg(["mean", "std"])
+        found = pd.DataFrame({"value": grouped["mean"]})
+        found["low"] = grouped["mean"] - grouped["std"]
+        found["high"] = grouped["mean"] + grouped["std"]
+        found.update(self._halves().set_index(keys)[["low", "high"]])
+        return found.reset_index()
 
     @property
     def interval(self) -> str:
         """What `low` and `high` of `intervals` are."""
+        if len(self._halves()):
+            return f"{LEVEL} % intervals from halves of the samples and of the test split"
         draws = self.config.evaluation.draws
         return f"one standard deviation of {draws} draws" if draws > 1 else "none, of one draw"
 
+    def interval_rows(self) -> list[dict]:
+        """The table of intervals, a row for each of `lines`; nothing where none were measured."""
+        rows: dict[tuple[str, str], dict] = {}
+        for line in self._halves().itertuples():
+            row = rows.setdefault(
+                (line.method, line.setting), {"method": line.method, "setting": line.setting}
+            )
+            digits = COLUMNS[line.metric].digits if line.metric in COLUMNS else 2
+            low, value, high = (f"{x:.{digits}f}" for x in (line.low, line.value, line.high))
+            row[line.metric] = f"{value} [{low}, {high}]{' ≈' * (line.tie == 'yes')}"
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        return [{name: row.get(name, "") for name in names} for row in rows.values()]
+
     @cached_property
     def lines(self) -> list[Line]:
-        """The table's rows, as plots show them."""
+        """The table's rows, as plots show them; what is no row of fields is a bound."""
+        kinds = {row[:2]: row.kind for row in self.config.rows}
         roles = dict.fromkeys((None, *BOUNDS), "bound") | dict.fromkeys(PROBES, "probe")
-        return [
-            Line(row.method, row.setting, roles.get(row.kind, "generator"))
-            for row in self.config.rows
-        ]
+        metrics = self.metrics()
+        found = dict.fromkeys(zip(metrics["method"], metrics["setting"], strict=True))
+        return [Line(*row, roles.get(kinds.get(row), "generator")) for row in found]
 
     def tuning(self) -> pd.DataFrame:
         """What the search compared, a row per sampling setting, every cell as the file's text."""

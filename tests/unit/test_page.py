@@ -70,6 +70,7 @@ def shown(tmp_path):
         gallery=gallery(),
         table2=tmp_path / "tables/table2.csv",
         metrics=tmp_path / "tables/metrics.csv",
+        intervals=([{"method": "m", "setting": "s", "COV %": "5.0 [4.0, 6.5] ≈"}], "95 %"),
         blocks=[
             ("Search", read_table(tmp_path / "tuning.csv", [])),
             (EVIL, [{"quantity": EVIL, "value": 0.98765432}, {"quantity": "n", "value": 12}]),
@@ -164,6 +165,12 @@ def test_samples_are_escaped(shown, tmp_path):
     assert found["rows"] == [EVIL] and found["train"][EVIL]["mesh"] == packed
     assert found["samples"][0]["facts"] == [[EVIL, "1"]]
     assert written.count("<canvas") == 2
+
+
+def test_intervals_stand_beside_the_measured_rows(written):
+    assert written.index("with intervals") < written.index("<h3>Published")
+    assert re.search(r'<td class="number" data-padding="">5.0 \[4.0, 6.5\] ≈</td>', written)
+    assert "95 %. ≈: chance alone" in written
 
 
 def test_published_rows_say_who_measured_them(written):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import trimesh
 from matplotlib.figure import Figure
@@ -317,6 +318,30 @@ def test_captions_say_what_is_empty(results):
     assert "nearest training shapes, with the Chamfer distance ×10²" in caption
 
 
+def test_intervals_are_of_halves_where_there_are_any(results):
+    run = Run(results)
+    before = run.intervals().set_index(["method", "setting", "metric"])
+    assert run.interval_rows() == [] and run.interval == "none, of one draw"
+    names = "method,setting,metric,value,low,high,tie"
+    line = "tiny,t1,COV %,40,30.5,60,yes"
+    write_text(results / "tables/intervals.csv", f"{names}\n{line}\n")
+    after = run.intervals().set_index(["method", "setting", "metric"])
+    assert after.loc[("tiny", "t1", "COV %"), ["low", "high"]].tolist() == [30.5, 60]
+    pd.testing.assert_frame_equal(
+        after.drop(("tiny", "t1", "COV %")), before.drop(("tiny", "t1", "COV %"))
+    )
+    assert run.interval.startswith("95 %")
+    shown = {"method": "tiny", "setting": "t1", "COV %": "40.0 [30.5, 60.0] ≈"}
+    assert run.interval_rows() == [shown]
+
+
+def test_rows_have_roles(results):
+    lines = Run(results).lines
+    roles = {line.label: line.role for line in lines}
+    assert roles["train-meshes"] == roles["quantised-train-fields"] == "bound"
+    assert roles["gaussian pca"] == roles["tiny t1"] == "generator"
+
+
 def test_listed_samples_are_shared():
     rows = [("a", "x"), ("b", "x"), ("b", "y")]
     assert gallery.shares(rows, ("b", "x"), 10) == {("b", "x"): 5, ("a", "x"): 2, ("b", "y"): 2}
@@ -369,6 +394,12 @@ def test_inputs_are_found_from_any_folder(results, monkeypatch):
     np.testing.assert_array_equal(found[0], found[2])
     expected = [mesh_of(shape_id).vertices for shape_id in TRAIN]
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Fields of random weights have large surfaces."""
+    monkeypatch.setattr(strips, "RESOLUTION", 24)
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def page_of(tmp_path_factory):
             gallery=samples_of(n),
             table2=folder / "tables/table2.csv",
             metrics=folder / "tables/metrics.csv",
+            intervals=([], ""),
             blocks=[("Small", [{"quantity": "a rather long name " * 4, "value": 0.5}])],
             figures=[(folder / "figures/pictures.png", "Pictures.")],
             more_figures=["gallery-of-a-long-name" * 4],
