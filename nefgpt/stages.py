@@ -78,5 +78,5 @@ VERSIONS = {
     "classifier": 2,
     "likelihood": 1,
     "evaluate": 5,
-    "present": 6,
+    "present": 7,
 }

@@ -14,13 +14,11 @@ from matplotlib.figure import Figure
 from nefgpt.base.errors import InputError
 from nefgpt.fitting.weights import read_fields
 from nefgpt.generators.kind import BOUNDS
-from nefgpt.report import page, pictures, plots, results, viewer
+from nefgpt.report import comparison, gallery, page, pictures, plots, results, strips
 from nefgpt.report.results import Run, Sample
 from nefgpt.report.style import save
 
 GALLERY_SIZE = 16
-VIEWER_SAMPLES = 12
-VIEWER_NEAREST = 4
 
 
 class Drawing(NamedTuple):
@@ -28,14 +26,17 @@ class Drawing(NamedTuple):
 
     Attributes
     ----------
-    file : its name below `figures/`; the page shows it in the format of this suffix.
+    file : its name below `figures/`, of the format that the page shows: .png of pictures, which
+        no PDF is written of.
     caption : what the page says of it.
     draw : makes it.
+    on_page : whether the page shows it; its gallery shows what galleries do.
     """
 
     file: str
     caption: str
     draw: Callable[[], Figure]
+    on_page: bool = True
 
 
 def figures_of(run: Run) -> list[Drawing]:
@@ -46,15 +47,7 @@ def figures_of(run: Run) -> list[Drawing]:
     InputError
         naming a file that is missing or broken.
     """
-    found = [
-        Drawing(
-            "metrics.svg",
-            "The ladder of bounds: real training inputs, their fields and their quantised fields "
-            "as samples show what each stage costs before any generator's row.",
-            lambda: plots.metric_bars(run.metrics()),
-        ),
-        _ladder(run),
-    ]
+    found = [*_of_rows(run), _ladder(run), *_of_fits(run), *_of_fields(run)]
     for row in run.config.sampled:
         found += _of_samples(run, f"{row.method} {row.setting}", *row[:2])
     if run.labelled:
@@ -79,10 +72,18 @@ def figures_of(run: Run) -> list[Drawing]:
     return [
         *found,
         Drawing(
+            "positions.svg",
+            "What each place of the sequence costs the transformers on the val split, by the kept "
+            "checkpoint at its temperature; bands are one standard error. Grey: what it costs to "
+            "know only how often codes stand at that place in the train split"
+            " (of sequences up to 256).",
+            lambda: _positions(run),
+        ),
+        Drawing(
             "losses.svg",
-            "Loss of the transformers. Dashed: entropy of the codes' frequencies. Dotted: val at "
-            "the temperature of the logits that suits each checkpoint; dot: its lowest point. The "
-            "checkpoint that is kept is the last within one standard error of it.",
+            "Loss of the transformers. Dashed, grey: entropy of the codes' frequencies. Dotted: "
+            "val at the temperature of the logits that suits each checkpoint; mark: its lowest "
+            "point. The checkpoint that is kept is the last within one standard error of it.",
             lambda: _losses(run),
         ),
         Drawing(
@@ -94,6 +95,95 @@ def figures_of(run: Run) -> list[Drawing]:
             "weights.svg",
             "Weights of all fields by layer, and their difference to the template.",
             lambda: _weights(run),
+        ),
+    ]
+
+
+def _of_rows(run: Run) -> list[Drawing]:
+    """The rows of the table as charts."""
+    interval = f"Bars: {run.interval}."
+    return [
+        Drawing(
+            "plane.svg",
+            "Quality against novelty. Each row of the table stands where its samples are: down is "
+            "nearer to what real inputs score, left of 1 are samples nearer to the training set "
+            f"than unseen real inputs are. A model that only memorises stands at 0. {interval}",
+            lambda: comparison.plane(run.intervals(), run.lines),
+        ),
+        Drawing(
+            "metrics.svg",
+            "The ladder of bounds: real training inputs, their fields and their quantised fields "
+            "as samples show what each stage costs before any generator's row. "
+            f"Dashed: the best value. {interval}",
+            lambda: comparison.ladder_chart(run.intervals(), run.lines),
+        ),
+    ]
+
+
+def _measured(run: Run) -> list[tuple[str, str, bool, dict[str, np.ndarray]]]:
+    """Measures that are taken before and after quantisation: their names, titles and values."""
+    fields, table = run.fields, run.token_table
+    found = []
+    for name in run.kind.KEPT:
+        about = run.kind.QUALITY[name]
+        values = {"field": fields.measures[name], "quantised": table.measures[f"{name}_quantised"]}
+        values = {what: numbers.astype(float) for what, numbers in values.items()}
+        found.append((name, about.title, about.worst < 0.5, values))
+    return found
+
+
+def _of_fits(run: Run) -> list[Drawing]:
+    """How well fields keep their signals: by signal, and the worst of them."""
+    if not run.kind.KEPT:
+        return []
+    title = run.kind.QUALITY[run.kind.KEPT[-1]].title
+    return [
+        Drawing(
+            "fits.svg",
+            "How well each field, and what quantisation leaves of it, keeps its signal, worst "
+            "first; the worst of the train split are named.",
+            lambda: plots.fits_by_shape(
+                [entry[1:] for entry in _measured(run)], run.fields.shape_ids, run.fields.splits
+            ),
+        ),
+        Drawing(
+            "worst.png",
+            f"The worst of all fits by {title}: {run.config.signals}, their fields and their "
+            f"quantised fields, with the {title} of the field → of the quantised field.",
+            lambda: _worst(run),
+        ),
+    ]
+
+
+def _worst(run: Run) -> Figure:
+    *_, (_, title, low_is_bad, values) = _measured(run)
+    worth = values["field"] if low_is_bad else -values["field"]
+    order = np.argsort(np.where(np.isfinite(worth), worth, -np.inf), kind="stable")
+    order = order[: pictures.columns_of(run.kind)]
+    numbers = [
+        f"{run.fields.splits[i]}, {values['field'][i]:.3g} → {values['quantised'][i]:.3g}"
+        for i in order
+    ]
+    ids = [run.fields.shape_ids[i] for i in order]
+    return strips.worst(run, ids, numbers, f"The worst fits by {title}")
+
+
+def _of_fields(run: Run) -> list[Drawing]:
+    """What lies between two fields, and what a sample is while its tokens are written."""
+    return [
+        Drawing(
+            "interpolation.png",
+            "Between two fields of the train split, chosen by their place in it: decoded at equal "
+            "steps of the straight line between their coefficients.",
+            lambda: strips.between(run),
+        ),
+        Drawing(
+            "written.png",
+            "The first samples of the best row while their sequences are written: after so many "
+            "tokens, the mean of the train fields standing in for every coefficient (with "
+            "scalar codes the template for every weight) that is not written yet. Below: "
+            f"{run.kind.DISTANCE} ×10² to the finished sample.",
+            lambda: strips.written(run, results.best_setting(run)),
         ),
     ]
 
@@ -152,6 +242,7 @@ def _of_samples(run: Run, title: str, row: str, setting: str) -> list[Drawing]:
                 distances,
                 f"{title}: samples over their nearest training {signals}, {run.kind.DISTANCE} ×10²",
             ),
+            on_page=False,
         )
     ]
     if classes:
@@ -161,6 +252,7 @@ def _of_samples(run: Run, title: str, row: str, setting: str) -> list[Drawing]:
                 f"sheet-{name}.png",
                 f"{title}: the first samples of each class.",
                 lambda: pictures.sheet(run.kind, shown, f"{title}: samples by class"),
+                on_page=False,
             )
         )
     return drawn
@@ -171,15 +263,31 @@ def _accuracy(run: Run) -> dict[int, float]:
     return {int(label): value for label, value in found.items()}
 
 
+def _positions(run: Run) -> Figure:
+    from nefgpt.report import positions  # loads PyTorch
+
+    tokens = run.folder / "tokens.parquet"
+    bits = {
+        model: positions.held_out_bits(run.folder / "gpt" / model, tokens)
+        for model in run.config.gpt
+    }
+    n_codes = len(run.tokenizer.codes)
+    return positions.per_position(bits, positions.alone(tokens), n_codes)
+
+
+def _train_tokens(run: Run) -> np.ndarray:
+    table = run.token_table
+    return table.tokens[table.of_split("train")]
+
+
 def _losses(run: Run) -> Figure:
-    tokens, codes = run.tokens
-    unigram = float(plots.entropy_bits(np.bincount(tokens.ravel(), minlength=len(codes))))
+    counts = np.bincount(_train_tokens(run).ravel(), minlength=len(run.tokenizer.codes))
+    unigram = float(plots.entropy_bits(counts))
     return plots.loss_curves({model: run.losses(model) for model in run.config.gpt}, unigram)
 
 
 def _tokens(run: Run) -> Figure:
-    tokens, codes = run.tokens
-    return plots.token_statistics(tokens, codes)
+    return plots.token_statistics(_train_tokens(run), run.tokenizer.codes)
 
 
 def _weights(run: Run) -> Figure:
@@ -235,24 +343,9 @@ def _of_regression(run: Run) -> list[Drawing]:
     ]
 
 
-def _turned(run: Run) -> list[viewer.Mesh]:
-    """Samples of the best setting, the first ones each before its nearest training signal."""
-    row = results.best_setting(run)
-    found, near = [], set()
-    for sample in run.samples(*row)[:VIEWER_SAMPLES]:
-        found.append(viewer.Mesh(f"{' '.join(row)}: sample {sample.number}", sample.shown))
-        if sample.valid and sample.nearest[0] not in near and len(near) < VIEWER_NEAREST:
-            name = sample.nearest[0]
-            near.add(name)
-            label = f"nearest training signal of sample {sample.number}: {name} "
-            label += f"({run.kind.DISTANCE} ×10² {sample.distance:.2f})"
-            found.append(viewer.Mesh(label, run.real(name)))
-    return found
-
-
-def page_of(run: Run) -> page.Page:
-    """The page of a run whose figures are drawn."""
-    folder = run.folder
+def page_of(run: Run, samples: int | None = None) -> page.Page:
+    """The page of a run whose figures are drawn, with so many samples of all rows together."""
+    folder, drawings = run.folder, figures_of(run)
     blocks = [
         ("Quality of the fits", results.fit_quality(run)),
         ("Tokenizer", results.tokenizer_quality(run)),
@@ -266,11 +359,13 @@ def page_of(run: Run) -> page.Page:
         blocks.append(("Search of sampling settings", run.tuning()))
     return page.Page(
         name=run.config.name,
-        meshes=_turned(run) if run.files.suffix == ".ply" else [],
+        gallery=gallery.gallery_of(run, samples),
         table2=folder / "tables" / "table2.csv",
         metrics=folder / "tables" / "metrics.csv",
+        intervals=(run.interval_rows(), run.interval),
         blocks=blocks,
-        figures=[(folder / "figures" / one.file, one.caption) for one in figures_of(run)],
+        figures=[(folder / "figures" / one.file, one.caption) for one in drawings if one.on_page],
+        more_figures=[Path(one.file).stem for one in drawings if not one.on_page],
         rejected=folder / "rejected.tsv",
         config=yaml.safe_dump(asdict(run.config), sort_keys=False, allow_unicode=True),
     )
@@ -280,12 +375,13 @@ def make_figures(folder: str | Path) -> None:
     """Draw every figure of a results folder into its `figures/`."""
     run = Run(folder)
     for one in figures_of(run):
-        save(one.draw(), run.folder / "figures", Path(one.file).stem)
+        kinds = (".svg", ".png") if one.file.endswith(".png") else (".svg", ".pdf", ".png")
+        save(one.draw(), run.folder / "figures", one.file[:-4], kinds)
 
 
-def make_report(folder: str | Path, out: str | Path) -> None:
+def make_report(folder: str | Path, out: str | Path, samples: int | None = None) -> None:
     """Write the page of a results folder whose figures are drawn."""
-    page.build(page_of(Run(folder)), out)
+    page.build(page_of(Run(folder), samples), out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -297,8 +393,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     for command in (drawn, written):
         command.add_argument("--results", required=True, help="folder of one run")
     written.add_argument("--out", required=True, help="HTML file")
+    written.add_argument(
+        "--samples",
+        type=int,
+        help=f"of all rows together, {gallery.SAMPLES} of shapes and {gallery.PICTURES} of images",
+    )
     args = parser.parse_args(argv)
     if args.command == "figures":
         make_figures(args.results)
     else:
-        make_report(args.results, args.out)
+        make_report(args.results, args.out, args.samples)

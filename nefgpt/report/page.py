@@ -2,6 +2,7 @@
 
 import base64
 import importlib.metadata
+import io
 import platform
 import re
 from pathlib import Path
@@ -10,23 +11,35 @@ from typing import NamedTuple
 import jinja2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_table, write_text
 from nefgpt.evaluation import tables
 from nefgpt.evaluation.tables import HEADINGS
-from nefgpt.report import viewer
+from nefgpt.report.gallery import Gallery
 
 FOLDER = Path(__file__).parent
 PACKAGES = (
     "nefgpt torch numpy numba scipy pandas pyarrow safetensors scikit-learn trimesh PyMCubes "
     "libigl manifold3d matplotlib jinja2 snakemake"
 ).split()
-_IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+_SCRIPTS = "viewer", "page"
+_IMAGE_TYPES = {".png": "image/webp", ".svg": "image/svg+xml"}
 _CAUTION = (
     "Published values come from other data, budgets and feature extractors; they are not to be "
-    "ranked against the measured rows."
+    "ranked against the measured rows. All are under HyperDiffusion's protocol, each cloud "
+    "normalised by its own mean and deviation."
 )
+# Who measured the published rows, as the NeF-GPT report prints them.
+_REEVALUATED = "HyperDiffusion's re-evaluation"
+_SOURCES = {
+    "PVD": _REEVALUATED,
+    "DPC": _REEVALUATED,
+    "Voxel baseline": "HyperDiffusion",
+    "HyperDiffusion": "HyperDiffusion",
+    "NeF-GPT": "NeF-GPT report, settings (top-k, temperature)",
+}
 
 
 class Column(NamedTuple):
@@ -53,20 +66,24 @@ class Page(NamedTuple):
     Attributes
     ----------
     name : of the run.
-    meshes : for the viewer.
+    gallery : its samples.
     table2, metrics : CSV files of `nefgpt.evaluation.tables.build`.
+    intervals : rows of the table of intervals, and what they are; none where none were measured.
     blocks : title and rows of each further table.
     figures : image file and caption of each figure.
+    more_figures : names of files that the page does not show.
     rejected : TSV file of inputs left out.
     config : the configuration, YAML.
     """
 
     name: str
-    meshes: list[viewer.Mesh]
+    gallery: Gallery
     table2: Path
     metrics: Path
+    intervals: tuple[list[dict], str]
     blocks: list[tuple[str, pd.DataFrame | list[dict]]]
     figures: list[tuple[Path, str]]
+    more_figures: list[str]
     rejected: Path
     config: str
 
@@ -110,12 +127,15 @@ def columns_of(rows: pd.DataFrame | list[dict]) -> list[Column]:
     return [_column(str(name), frame[name].tolist()) for name in frame]
 
 
-def sample_metrics(table: str | Path, metrics: str | Path) -> list[Block]:
-    """Table 2, measured and published rows apart, and how many samples it compares.
+def sample_metrics(
+    table: str | Path, metrics: str | Path, intervals: tuple[list[dict], str] = ([], "")
+) -> list[Block]:
+    """Table 2, measured and published rows apart, how many samples it compares, and intervals.
 
     Parameters
     ----------
     table, metrics : table2.csv and metrics.csv of `nefgpt.evaluation.tables.build`.
+    intervals : rows, and what they are.
     """
     frame = read_table(table, ["method", "setting", "source"])
     compared = tables.about(tables.read_metrics(metrics))
@@ -125,8 +145,14 @@ def sample_metrics(table: str | Path, metrics: str | Path) -> list[Block]:
         ("Published", "published", _CAUTION),
     ):
         part = frame[frame["source"] == source].drop(columns="source")
+        if source == "published" and len(part):
+            part.insert(2, "measured by", part["method"].map(_SOURCES))
         if len(part):
             blocks.append(Block(title, columns_of(part), note))
+    rows, about = intervals
+    if rows:
+        about += ". ≈: chance alone may make the difference to the row above."
+        blocks.insert(1, Block("Measured here, with intervals", columns_of(rows), about))
     return blocks
 
 
@@ -138,13 +164,18 @@ def _rejected(path: str | Path) -> list[Column]:
 
 
 def _picture(path: str | Path, caption: str) -> Picture:
+    """A figure; bitmaps are made a quarter of their size, which nobody sees."""
     path = Path(path)
-    kind = _IMAGE_TYPES[path.suffix]
     try:
-        data = base64.b64encode(path.read_bytes()).decode()
+        data = path.read_bytes()
+        if path.suffix == ".png":
+            target = io.BytesIO()
+            Image.open(io.BytesIO(data)).convert("RGB").save(target, "WEBP", quality=85, method=1)
+            data = target.getvalue()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error}; run the figures' stage again") from error
-    return Picture(f"data:{kind};base64,{data}", caption, caption.split(". ")[0].rstrip("."))
+    source = f"data:{_IMAGE_TYPES[path.suffix]};base64,{base64.b64encode(data).decode()}"
+    return Picture(source, caption, caption.split(". ")[0].rstrip("."))
 
 
 def _versions() -> list[Column]:
@@ -169,7 +200,6 @@ def build(page: Page, out: str | Path) -> None:
     InputError
         naming a file that is missing or broken.
     """
-    meshes, left_out = viewer.embed(page.meshes)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -181,12 +211,14 @@ def build(page: Page, out: str | Path) -> None:
     text = environment.get_template("page.html").render(
         name=page.name,
         style=(FOLDER / "style.css").read_text(encoding="utf-8"),
-        script=(FOLDER / "viewer.js").read_text(encoding="utf-8"),
-        meshes=meshes,
-        left_out=left_out,
-        sample_metrics=sample_metrics(page.table2, page.metrics),
+        scripts=[(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS],
+        gallery=page.gallery,
+        turning=any(sample["mesh"] for sample in page.gallery.data["samples"]),
+        labels=sorted({sample["label"] for sample in page.gallery.data["samples"]} - {None}),
+        sample_metrics=sample_metrics(page.table2, page.metrics, page.intervals),
         blocks=[Block(title, columns_of(rows)) for title, rows in page.blocks],
         pictures=[_picture(*entry) for entry in page.figures],
+        more_figures=page.more_figures,
         rejected=_rejected(page.rejected),
         config=page.config,
         versions=_versions(),

@@ -31,7 +31,7 @@ def cross(size: int) -> np.ndarray:
     return image
 
 
-def _trimmed(images: list[np.ndarray]) -> tuple[slice, slice]:
+def trimmed(images: list[np.ndarray]) -> tuple[slice, slice]:
     """Rows and columns outside of which no picture of a figure shows anything."""
     seen = np.any([image[..., 3] > 0 for image in images], axis=0)
     used = [np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0)]
@@ -57,7 +57,7 @@ def picture_grid(
     heads : texts above the columns, shortened to what fits.
     """
     notes = notes or {}
-    part = _trimmed([image for _, images in rows for image in images if image is not None])
+    part = trimmed([image for _, images in rows for image in images if image is not None])
     rows = [(name, [i if i is None else i[part] for i in images]) for name, images in rows]
     high, wide = next(i.shape[:2] for _, images in rows for i in images if i is not None)
     left = 16 + _LETTER * max(len(name) for name, _ in rows)
@@ -67,7 +67,7 @@ def picture_grid(
     starts = top + np.cumsum([0, *map(sum, zip(tall, under, strict=True))])
     width = left + max(len(images) for _, images in rows) * (wide + _GAP)
     width = max(width, _LETTER * len(title) + 40)
-    canvas = np.full((starts[-1], width, 3), 255, np.uint8)
+    canvas = np.full((starts[-1], width, 4), 255, np.uint8)  # as matplotlib would make it
     fig = Figure(figsize=(width / DPI, len(canvas) / DPI), dpi=DPI)
     ax = fig.add_axes((0, 0, 1, 1))
     for r, (name, images) in enumerate(rows):
@@ -79,7 +79,7 @@ def picture_grid(
                 ax.text(*place, notes[r, c], ha="center", va="top", fontsize=7)
             if image is not None:
                 alpha = image[..., 3:] / 255
-                spot = canvas[starts[r] : starts[r] + high, x : x + wide]
+                spot = canvas[starts[r] : starts[r] + high, x : x + wide, :3]
                 spot[:] = np.round(image[..., :3] * alpha + spot * (1 - alpha))
     half = max(2, (wide + _GAP) // 21)  # of the letters that fit above a picture
     for c, head in enumerate(heads):
@@ -155,3 +155,14 @@ def ladder(
     count = columns_of(kind)
     shown = [(name, row[:count]) for name, row in rows]
     return picture_grid(_drawn(kind, shown), title, heads=names[:count])
+
+
+def strips(
+    kind: Kind,
+    rows: list[tuple[str, list[Shown]]],
+    notes: dict[tuple[int, int], str],
+    heads: Sequence[str],
+    title: str,
+) -> Figure:
+    """Rows of signals with texts above the columns and, as (row, column), below pictures."""
+    return picture_grid(_drawn(kind, rows), title, notes, heads)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from nefgpt.base.errors import InputError
 from nefgpt.evaluation.metric import COLUMNS
-from nefgpt.report.style import COLORS, grid, styled
+from nefgpt.report.style import COLORS, GREY, LINES, MARKS, grid, styled
 
 
 @styled
@@ -27,7 +27,7 @@ def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None =
     fig, axes = grid(1, 1, 7, 4)
     ax = axes[0, 0]
     for i, (name, frame) in enumerate(losses.items()):
-        color = COLORS[i % len(COLORS)]
+        color, mark, line = (of[i % len(of)] for of in (COLORS, MARKS, LINES))
         names = ["train_loss", "val_loss", "calibrated_val_loss"]
         bits = frame[names].astype(float) / np.log(2)
         iteration = frame["iteration"].to_numpy(float)
@@ -35,13 +35,13 @@ def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None =
         seen = np.isfinite(train)
         ax.plot(iteration[seen], train[seen], color=color, alpha=0.45, lw=1, label=f"{name}, train")
         seen = np.isfinite(val)
-        ax.plot(iteration[seen], val[seen], color=color, lw=1.6, label=f"{name}, val")
+        ax.plot(iteration[seen], val[seen], color=color, ls=line, lw=1.6, label=f"{name}, val")
         label = f"{name}, val at its best temperature"
         ax.plot(iteration[seen], calibrated[seen], color=color, lw=1, ls=":", label=label)
         if seen.any():
             best = int(np.nanargmin(calibrated))
             place = iteration[best], calibrated[best]
-            ax.plot(*place, "o", color=color, mec="white", ms=7, zorder=5)
+            ax.plot(*place, mark, color=color, mec="white", ms=7, zorder=5)
             ax.annotate(
                 f"{calibrated[best]:.3f}",
                 place,
@@ -51,7 +51,7 @@ def loss_curves(losses: dict[str, pd.DataFrame], unigram_entropy: float | None =
                 color=color,
             )
     if unigram_entropy is not None:
-        ax.axhline(unigram_entropy, color="#5f6c7b", lw=1, ls="--", label="unigram entropy")
+        ax.axhline(unigram_entropy, color=GREY, lw=1, ls="--", label="unigram entropy")
     ax.margins(y=0.1)
     ax.set(xlabel="iteration", ylabel="loss (bits per token)", title="Loss")
     if ax.get_legend_handles_labels()[0]:
@@ -97,7 +97,7 @@ def token_statistics(tokens: np.ndarray, codes: np.ndarray) -> Figure:
         ax.plot(np.arange(len(mean)) + (window - 1) / 2, mean, color=COLORS[1], lw=1.4)
     # With few shapes the entropy cannot exceed the logarithm of their number.
     bound = np.log2(max(1, min(n_codes, len(tokens))))
-    ax.axhline(bound, color="#5f6c7b", lw=1, ls="--")
+    ax.axhline(bound, color=GREY, lw=1, ls="--")
     ax.set(xlabel="position in the sequence", ylabel="bits", ylim=(0, bound * 1.08 + 0.05))
     ax.set_title("Entropy per position; dashed: largest possible")
     ax = axes[0, 2]
@@ -136,54 +136,6 @@ def weight_histograms(
     return fig
 
 
-_BARS = "1-NNA %", "COV %", "MMD x100"
-
-
-@styled
-def metric_bars(metrics: pd.DataFrame) -> Figure:
-    """1-NNA, COV and MMD of every row of the ladder; the mark shows the spread over seeds.
-
-    Parameters
-    ----------
-    metrics
-        Long table with `method`, `setting`, `metric`, `value`.
-    """
-    frame = metrics.copy()
-    # No bar is infinitely long; without any valid sample there is no distance to show.
-    frame["value"] = frame["value"].where(np.isfinite(frame["value"]))
-    setting = frame["setting"].fillna("").astype(str)
-    frame["row"] = frame["method"].astype(str) + np.where(setting == "", "", " " + setting)
-    rows = list(dict.fromkeys(frame["row"]))
-    positions = {row: i for i, row in enumerate(rows)}
-    fig, axes = grid(1, 3, 11, 0.9 + 0.32 * max(3, len(rows)))
-    for place, (ax, name) in enumerate(zip(axes[0], _BARS, strict=True)):
-        column, part = COLUMNS[name], frame[frame["metric"] == name]
-        grouped = part.groupby("row", sort=False)["value"].agg(["mean", "std"])
-        y = [positions[row] for row in grouped.index]
-        colors = [COLORS[i % len(COLORS)] for i in y]
-        ax.barh(
-            y,
-            grouped["mean"],
-            xerr=grouped["std"].fillna(0),
-            color=colors,
-            height=0.68,
-            error_kw={"lw": 0.8},
-        )
-        for at, value, spread in zip(y, grouped["mean"], grouped["std"].fillna(0), strict=True):
-            if np.isfinite(value):
-                ax.annotate(
-                    f"{value:.3g}", (value + spread, at), xytext=(4, 0), textcoords="offset points",
-                    va="center", fontsize=7,
-                )  # fmt: skip
-        if isinstance(column.best, float):
-            ax.axvline(column.best, color="#5f6c7b", lw=1, ls="--")
-        ax.margins(x=0.16)
-        ax.set(title=column.heading, yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
-        ax.set_yticklabels(rows if place == 0 else [])
-        ax.grid(False, axis="y")
-    return fig
-
-
 TUNED = "accuracy %", "1-NNA %", "COV %", "MMD x100"
 
 
@@ -216,7 +168,7 @@ def tuning(table: pd.DataFrame) -> Figure:
             ax, part = axes[r, c], table[(table.top_p == top_p) & (table.guidance == guidance)]
             cells = part.pivot(index="top_k", columns="temperature", values=column.name)
             cells = cells.loc[top_ks, temperatures].to_numpy(float)
-            ax.imshow(column.worse(cells), cmap="viridis_r", vmin=low, vmax=high, aspect="auto")
+            ax.imshow(column.worse(cells), cmap="cividis_r", vmin=low, vmax=high, aspect="auto")
             middle = (low + high) / 2
             for (i, j), value in np.ndenumerate(cells):
                 color = "white" if column.worse(value) > middle else "black"
@@ -251,7 +203,7 @@ def class_accuracy(classes: pd.DataFrame, reference: dict[int, float]) -> Figure
     table = pd.concat([pd.DataFrame([reference], index=["real test images"])[labels], table])
     fig, axes = grid(1, 1, 2.4 + 0.55 * len(labels), 0.9 + 0.28 * len(table))
     ax = axes[0, 0]
-    ax.imshow(table.to_numpy(float), cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    ax.imshow(table.to_numpy(float), cmap="cividis", vmin=0, vmax=100, aspect="auto")
     for (i, j), value in np.ndenumerate(table.to_numpy(float)):
         color = "white" if value < 60 else "black"
         text = f"{value:.0f}" if np.isfinite(value) else ""
@@ -260,4 +212,37 @@ def class_accuracy(classes: pd.DataFrame, reference: dict[int, float]) -> Figure
     ax.set_yticks(range(len(table)), table.index)
     ax.set(xlabel="class", title="Accuracy % of the classifier")
     ax.grid(False)
+    return fig
+
+
+@styled
+def fits_by_shape(
+    panels: list[tuple[str, bool, dict[str, np.ndarray]]], names: list[str], splits: list[str]
+) -> Figure:
+    """How well every field keeps its signal, worst first; the worst three are named.
+
+    Parameters
+    ----------
+    panels : title of a measure, whether low values are bad, and [n] values by what they are of,
+        the first of which names the worst.
+    names, splits : of the n signals.
+    """
+    fig, axes = grid(1, len(panels), 5.2 * len(panels), 3.6)
+    of = np.asarray(splits)
+    for ax, (title, low_is_bad, series) in zip(axes[0], panels, strict=True):
+        for i, (what, values) in enumerate(series.items()):
+            for split, mark in (("train", "."), ("val", "^")):
+                rows = np.flatnonzero((of == split) & np.isfinite(values))
+                rows = rows[np.argsort(values[rows] if low_is_bad else -values[rows])]
+                share = 100 * (np.arange(len(rows)) + 0.5) / max(1, len(rows))
+                label = (
+                    f"{what}, {split} (median {np.median(values[rows]):.3g})" if len(rows) else ""
+                )
+                style = {"ls": LINES[i], "marker": mark, "ms": 3.5, "mfc": "white" if i else None}
+                style["markevery"] = max(1, len(rows) // 60)  # a mark takes long to write
+                ax.plot(share, values[rows], color=COLORS[i], lw=0.9, label=label, **style)
+                if i == 0 and split == "train":
+                    worst = ", ".join(f"{names[row]:.12}" for row in rows[:3])
+        ax.set(title=title, xlabel=f"% of the fields, worst first; worst of train: {worst}")
+        ax.legend(fontsize=7)
     return fig

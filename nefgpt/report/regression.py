@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from nefgpt.base.errors import InputError
 from nefgpt.fields.spec import FieldSpec, unflatten
 from nefgpt.generators.regression import STARTS, Rollouts
-from nefgpt.report.style import COLORS, grid, styled
+from nefgpt.report.style import COLORS, GREY, grid, styled
 from nefgpt.signals.images import render
 
 _COLUMNS = 8
@@ -46,7 +46,7 @@ def regression_figure(table: pd.DataFrame) -> Figure:
         )
         for ax, column, label, line, look in lines:
             ax.plot(part["n_fields"], part[column], line, label=label, **look)
-    axes[0, 1].axhline(1, color="#5f6c7b", lw=1, ls="--", label="mean field")
+    axes[0, 1].axhline(1, color=GREY, lw=1, ls="--", label="mean field")
     axes[0, 0].set(title="Error of the weights", ylabel="mean absolute difference", yscale="log")
     axes[0, 1].set(title="Written, over the mean field's error", yscale="log")
     axes[0, 2].set(title="Signal of the written fields", ylabel="PSNR (dB)")

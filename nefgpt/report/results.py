@@ -3,6 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,18 @@ from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json, read_table
 from nefgpt.config import Config, validate
 from nefgpt.evaluation import tables
+from nefgpt.evaluation.intervals import LEVEL
 from nefgpt.evaluation.metric import COLUMNS
 from nefgpt.fitting.weights import Fields, read_fields
-from nefgpt.generators.gpt.tokenizer import load_tokenizer
-from nefgpt.generators.gpt.tokens import read_tokens
+from nefgpt.generators.gpt.tokenizer import Tokenizer, load_tokenizer
+from nefgpt.generators.gpt.tokens import TokenTable, read_tokens
 from nefgpt.generators.kind import BOUNDS, TRAINED
+from nefgpt.generators.kind import KINDS as KINDS_OF_ROWS
+from nefgpt.report.comparison import Line
 from nefgpt.signals.kind import KINDS, Entry, Kind, Shown, named
 from nefgpt.signals.table import read_shapes
+
+PROBES = "noise", "averages"  # kinds of rows: train fields, changed without a model
 
 
 class Sample(NamedTuple):
@@ -118,11 +124,50 @@ class Run:
         return read_fields(self.folder / "weights.parquet")
 
     @cached_property
-    def tokens(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens uint16 [n, L] of the train split, and the codes' values [K]."""
-        table = read_tokens(self.folder / "tokens.parquet")
-        codes = load_tokenizer(self.folder / "codebook.safetensors").codes
-        return table.tokens[table.of_split("train")], codes
+    def tokenizer(self) -> Tokenizer:
+        """What turns fields into tokens and back."""
+        return load_tokenizer(self.folder / "codebook.safetensors")
+
+    @cached_property
+    def token_table(self) -> TokenTable:
+        """The fields' tokens, in the order of `fields`.
+
+        Raises
+        ------
+        InputError
+            when they are of other fields.
+        """
+        path = self.folder / "tokens.parquet"
+        table = read_tokens(path)
+        if table.shape_ids != self.fields.shape_ids:
+            raise InputError(f"{path} is of other fields than weights.parquet; delete both")
+        return table
+
+    def sample_tokens(self, row: str, setting: str) -> np.ndarray:
+        """Tokens uint16 [n, L] of the samples of one row."""
+        return read_tokens(self.folder / "samples" / row / setting / "tokens.parquet").tokens
+
+    def has_tokens(self, row: str, setting: str) -> bool:
+        """Whether the samples of a row were decoded from tokens."""
+        kinds = {found[:2]: found.kind for found in self.config.rows}
+        return KINDS_OF_ROWS[kinds[row, setting]].learns == "tokens"
+
+    @cached_property
+    def unseen(self) -> tuple[float, float]:
+        """Least and median distance, times 100, of a test signal to its nearest training signal.
+
+        Raises
+        ------
+        InputError
+            when the file of distances cannot be read.
+        """
+        path = self.folder / "clouds" / "distances.npz"
+        try:
+            with np.load(path) as stored:
+                nearest = 100 * stored["nearest_train"]
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
+        return float(nearest.min()), float(np.median(nearest))
 
     def losses(self, model: str) -> pd.DataFrame:
         """How the training of a transformer went, a row per evaluation."""
@@ -136,6 +181,57 @@ class Run:
         """The long table of metrics, its values numbers."""
         frame = tables.read_metrics(self.folder / "tables" / "metrics.csv")
         return frame.assign(value=pd.to_numeric(frame["value"], errors="coerce"))
+
+    def _halves(self) -> pd.DataFrame:
+        """Intervals that were measured on halves; without lines in results of earlier releases."""
+        path = self.folder / "tables" / "intervals.csv"
+        names = ["method", "setting", "metric", "value", "low", "high", "tie"]
+        found = read_table(path, names)[names] if path.is_file() else pd.DataFrame(columns=names)
+        return found.astype(dict.fromkeys(("value", "low", "high"), float))
+
+    def intervals(self) -> pd.DataFrame:
+        """A line per row and measure: `method`, `setting`, `metric`, `value`, `low`, `high`.
+
+        `value` is the mean over draws. `low` and `high` are ends of the interval on halves of the
+        samples; of measures that have none one standard deviation over draws away, NaN of one.
+        """
+        keys = ["method", "setting", "metric"]
+        grouped = self.metrics().groupby(keys, sort=False)["value"].agg(["mean", "std"])
+        found = pd.DataFrame({"value": grouped["mean"]})
+        found["low"] = grouped["mean"] - grouped["std"]
+        found["high"] = grouped["mean"] + grouped["std"]
+        found.update(self._halves().set_index(keys)[["low", "high"]])
+        return found.reset_index()
+
+    @property
+    def interval(self) -> str:
+        """What `low` and `high` of `intervals` are."""
+        if len(self._halves()):
+            return f"{LEVEL} % intervals from halves of the samples and of the test split"
+        draws = self.config.evaluation.draws
+        return f"one standard deviation of {draws} draws" if draws > 1 else "none, of one draw"
+
+    def interval_rows(self) -> list[dict]:
+        """The table of intervals, a row for each of `lines`; nothing where none were measured."""
+        rows: dict[tuple[str, str], dict] = {}
+        for line in self._halves().itertuples():
+            row = rows.setdefault(
+                (line.method, line.setting), {"method": line.method, "setting": line.setting}
+            )
+            digits = COLUMNS[line.metric].digits if line.metric in COLUMNS else 2
+            low, value, high = (f"{x:.{digits}f}" for x in (line.low, line.value, line.high))
+            row[line.metric] = f"{value} [{low}, {high}]{' ≈' * (line.tie == 'yes')}"
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        return [{name: row.get(name, "") for name in names} for row in rows.values()]
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """The table's rows, as plots show them; what is no row of fields is a bound."""
+        kinds = {row[:2]: row.kind for row in self.config.rows}
+        roles = dict.fromkeys((None, *BOUNDS), "bound") | dict.fromkeys(PROBES, "probe")
+        metrics = self.metrics()
+        found = dict.fromkeys(zip(metrics["method"], metrics["setting"], strict=True))
+        return [Line(*row, roles.get(kinds.get(row), "generator")) for row in found]
 
     def tuning(self) -> pd.DataFrame:
         """What the search compared, a row per sampling setting, every cell as the file's text."""

@@ -1,8 +1,8 @@
 "use strict";
 
-// Draws the page's meshes into a canvas. It keeps a depth buffer of its own instead of using
+// Draws the page's meshes into canvases that turn together. It keeps a depth buffer of its own instead of using
 // WebGL: the same picture in every browser, and enough for the few thousand faces of a mesh.
-(() => {
+const viewer = (() => {
   const START = { azimuth: 40, elevation: 30, zoom: 1 };
   const DRAG = 0.5; // degrees a pixel
   const STEP = 6; // degrees a key
@@ -13,23 +13,18 @@
   const BACK = [219, 92, 77];
   const CREASE_COSINE = 0.75;
 
-  const meshes = JSON.parse(document.getElementById("meshes").textContent);
-  const canvas = document.getElementById("view");
-  const select = document.getElementById("shape");
-  const about = document.getElementById("about");
-  const context = canvas.getContext("2d");
-  // One scale for all meshes, so that they keep their sizes; none leaves the view when turned.
-  const reach = Math.max(...meshes.map((mesh) => mesh.radius));
+  const BITS = 12; // of a packed coordinate (nefgpt/report/viewer.py)
 
+  const panes = [];
   let view = { ...START };
-  let mesh = null;
-  let image = null;
-  let depth = null;
+  // One scale for all that is shown, so that meshes keep their sizes; none leaves the view.
+  let reach = 1;
   let queued = false;
 
-  function integers(text) {
+  async function inflated(text) {
     const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-    return new Uint16Array(bytes.buffer);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
   function normalise(vectors) {
@@ -40,12 +35,24 @@
   }
 
   // Vertices, faces, and the normals of both; three numbers each.
-  function unpack(packed) {
-    const faces = integers(packed.faces);
-    const vertices = Float32Array.from(
-      integers(packed.vertices),
-      (level) => (level / 32767.5 - 1) * packed.scale,
-    );
+  async function unpack(packed) {
+    const bytes = await inflated(packed.data);
+    const [nVertices, nFaces] = packed.counts;
+    const words = (start, count) =>
+      Int32Array.from({ length: count }, (_, i) => bytes[start + i] | (bytes[start + count + i] << 8));
+    const steps = words(0, 3 * nVertices);
+    const vertices = new Float32Array(3 * nVertices);
+    for (let k = 0; k < 3; k++) {
+      for (let i = 0, level = 0; i < nVertices; i++) {
+        level = (level + steps[k * nVertices + i]) & 0xffff;
+        vertices[3 * i + k] = ((2 * level) / (2 ** BITS - 1) - 1) * packed.scale;
+      }
+    }
+    const faces = words(6 * nVertices, 3 * nFaces);
+    for (let i = 0, unnamed = 0; i < faces.length; i++) {
+      faces[i] = unnamed - faces[i];
+      if (faces[i] === unnamed) unnamed += 1;
+    }
     const normals = new Float32Array(vertices.length);
     const faceNormals = new Float32Array(faces.length);
     for (let face = 0; face < faces.length; face += 3) {
@@ -96,19 +103,20 @@
   }
 
   // Twice the size at which it is shown, for smooth edges.
-  function fitToCanvas() {
+  function fitToCanvas(pane) {
+    const { canvas, context } = pane;
     const width = Math.max(1, 2 * canvas.clientWidth);
     const height = Math.max(1, 2 * canvas.clientHeight);
-    if (image && canvas.width === width && canvas.height === height) return;
+    if (pane.image && canvas.width === width && canvas.height === height) return;
     canvas.width = width;
     canvas.height = height;
-    image = context.createImageData(width, height);
-    depth = new Float32Array(width * height);
+    pane.image = context.createImageData(width, height);
+    pane.depth = new Float32Array(width * height);
   }
 
-  // One triangle into image and depth: corners are indices into points and normals.
-  function fill(pixels, points, corners, brightness, color) {
-    const { width, height } = canvas;
+  // One triangle into a pane's image and depth: corners are indices into points and normals.
+  function fill({ image, depth }, points, corners, brightness, color) {
+    const { width, height, data: pixels } = image;
     const [a, b, c] = corners;
     const [ax, ay, az] = [points[a], points[a + 1], points[a + 2]];
     const [ux, uy, uz] = [points[b] - ax, points[b + 1] - ay, points[b + 2] - az];
@@ -137,16 +145,16 @@
     }
   }
 
-  function draw() {
-    queued = false;
-    fitToCanvas();
+  function draw(pane) {
+    fitToCanvas(pane);
+    const { mesh, image } = pane;
     image.data.fill(0);
-    depth.fill(-Infinity);
+    pane.depth.fill(-Infinity);
     const rotation = camera();
     const points = rotate(rotation, mesh.vertices);
     const normals = rotate(rotation, mesh.normals);
     const faceNormals = rotate(rotation, mesh.faceNormals);
-    const { width, height } = canvas;
+    const { width, height } = image;
     const scale = (0.48 * Math.min(width, height) * view.zoom) / reach;
     for (let i = 0; i < points.length; i += 3) {
       points[i] = width / 2 + scale * points[i];
@@ -162,24 +170,18 @@
           ? light(faceNormals, face, sign)
           : light(normals, corner, sign);
       });
-      fill(image.data, points, corners, brightness, sign > 0 ? FRONT : BACK);
+      fill(pane, points, corners, brightness, sign > 0 ? FRONT : BACK);
     }
-    context.putImageData(image, 0, 0);
+    pane.context.putImageData(image, 0, 0);
   }
 
   function redraw() {
     if (queued) return;
     queued = true;
-    requestAnimationFrame(draw);
-  }
-
-  function show(index) {
-    index = (index + meshes.length) % meshes.length;
-    mesh = unpack(meshes[index]);
-    select.selectedIndex = index;
-    about.textContent = `${index + 1} of ${meshes.length}, ${mesh.faces.length / 3} faces`;
-    canvas.setAttribute("aria-label", `${meshes[index].label}, in 3D`);
-    redraw();
+    requestAnimationFrame(() => {
+      queued = false;
+      panes.filter(({ mesh, canvas }) => mesh && canvas.clientWidth).forEach(draw);
+    });
   }
 
   function turn(azimuth, elevation) {
@@ -208,52 +210,65 @@
     "-": () => zoom(1 / 1.15),
   };
 
-  const onClick = (id, action) => document.getElementById(id).addEventListener("click", action);
-  onClick("previous", () => show(select.selectedIndex - 1));
-  onClick("next", () => show(select.selectedIndex + 1));
-  onClick("reset", reset);
-  select.addEventListener("change", () => show(select.selectedIndex));
-
-  canvas.addEventListener("keydown", (event) => {
-    if (!(event.key in KEYS) || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    KEYS[event.key]();
-  });
-
-  // Fingers, or the mouse while a button is down: one turns, two zoom.
-  const pointers = new Map();
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    pointers.set(event.pointerId, event);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const before = pointers.get(event.pointerId);
-    if (!before) return;
-    pointers.set(event.pointerId, event);
-    if (pointers.size === 1) {
-      turn(DRAG * (event.clientX - before.clientX), DRAG * (event.clientY - before.clientY));
-      return;
+  function listen(canvas) {
+    canvas.addEventListener("keydown", (event) => {
+      if (!(event.key in KEYS) || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      KEYS[event.key]();
+    });
+    // Fingers, or the mouse while a button is down: one turns, two zoom.
+    const pointers = new Map();
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      pointers.set(event.pointerId, event);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const before = pointers.get(event.pointerId);
+      if (!before) return;
+      pointers.set(event.pointerId, event);
+      if (pointers.size === 1) {
+        turn(DRAG * (event.clientX - before.clientX), DRAG * (event.clientY - before.clientY));
+        return;
+      }
+      const other = [...pointers.values()].find(({ pointerId }) => pointerId !== event.pointerId);
+      const apart = ({ clientX, clientY }) =>
+        Math.hypot(clientX - other.clientX, clientY - other.clientY);
+      zoom(apart(event) / Math.max(1, apart(before)));
+    });
+    for (const end of ["pointerup", "pointercancel"]) {
+      canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
     }
-    const other = [...pointers.values()].find(({ pointerId }) => pointerId !== event.pointerId);
-    const apart = ({ clientX, clientY }) =>
-      Math.hypot(clientX - other.clientX, clientY - other.clientY);
-    zoom(apart(event) / Math.max(1, apart(before)));
-  });
-  for (const end of ["pointerup", "pointercancel"]) {
-    canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
+    // The wheel scrolls until the shape has the focus.
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        if (document.activeElement !== canvas && !event.ctrlKey) return;
+        event.preventDefault();
+        zoom(Math.exp(-0.0015 * event.deltaY));
+      },
+      { passive: false },
+    );
+    new ResizeObserver(redraw).observe(canvas);
   }
 
-  // The wheel scrolls the page until the shape has the focus.
-  canvas.addEventListener(
-    "wheel",
-    (event) => {
-      if (document.activeElement !== canvas && !event.ctrlKey) return;
-      event.preventDefault();
-      zoom(Math.exp(-0.0015 * event.deltaY));
-    },
-    { passive: false },
-  );
+  // Makes a canvas a pane that turns with all others.
+  function add(canvas) {
+    panes.push({ canvas, context: canvas.getContext("2d"), mesh: null });
+    listen(canvas);
+  }
 
-  new ResizeObserver(redraw).observe(canvas);
-  show(0);
+  // Shows a packed mesh, or none, in each pane; an earlier call that is not done yet does nothing.
+  let latest = 0;
+  async function show(packed) {
+    const turnOf = (latest += 1);
+    const meshes = await Promise.all(packed.map((mesh) => mesh && unpack(mesh)));
+    if (turnOf !== latest) return;
+    reach = Math.max(...packed.map((mesh) => (mesh ? mesh.radius : 0)));
+    panes.forEach((pane, i) => {
+      pane.mesh = meshes[i];
+    });
+    redraw();
+  }
+
+  return { add, show, reset };
 })();

@@ -1,24 +1,15 @@
 """Meshes for the page's viewer: reduced to few faces and packed as text."""
 
 import base64
-from collections.abc import Sequence
-from typing import NamedTuple
+import zlib
 
 import numpy as np
 import trimesh
 
-from nefgpt.signals.kind import Shown
 from nefgpt.signals.render import is_valid
-from nefgpt.signals.shapes import mesh_of
 
-MAX_FACES = 6000  # at which a shape still looks itself, and a page of sixteen holds 2 MB of them
-
-
-class Mesh(NamedTuple):
-    """One mesh of the viewer, and what it is called."""
-
-    label: str
-    shown: Shown
+MAX_FACES = 3000  # at which a shape still looks itself, and takes 15 kB
+BITS = 12  # of a coordinate: a two-thousandth of the shape
 
 
 def _cluster(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,35 +58,49 @@ def decimate(
     return _cluster(vertices, faces, target) if len(faces) > 1.2 * target else (vertices, faces)
 
 
-def embed_mesh(mesh: Mesh) -> dict | None:
-    """A mesh as the viewer reads it; None when there is none that can be drawn.
+def reduced(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A mesh of about `MAX_FACES` faces at most, without vertices of none; empty when unusable."""
+    if not is_valid(vertices, faces):
+        return np.zeros((0, 3)), np.zeros((0, 3), np.int64)
+    vertices, faces = decimate(vertices, faces)
+    # In the order in which faces name them, which packs best.
+    used, first, index = np.unique(faces, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return vertices[used[order]], place[index].reshape(faces.shape)
+
+
+def _planes(numbers: np.ndarray) -> bytes:
+    """Low bytes, then high bytes, of integers modulo 2^16."""
+    words = np.ascontiguousarray(numbers, np.int64).astype("<u2")
+    return words.view(np.uint8).reshape(-1, 2).T.tobytes()
+
+
+def embed_mesh(vertices: np.ndarray, faces: np.ndarray) -> dict | None:
+    """A mesh of `reduced` as the viewer reads it; None when it is empty.
+
+    Coordinates are integers of `BITS` bits over [-scale, scale], each vertex less the one before;
+    a corner is how far it lies below the first vertex that no face has named yet.
 
     Returns
     -------
     dict
-        `label`; `scale`, the largest coordinate; `radius`, the largest distance from the origin;
-        `vertices`, base64 of uint16 [V, 3] over [-scale, scale], and `faces`, base64 of
-        uint16 [F, 3].
+        `scale`, the largest coordinate; `radius`, the largest distance from the origin;
+        `counts` of vertices and faces; `data`, base64 of deflated low and high bytes of x, y and z
+        one after the other, and of the corners.
     """
-    vertices, faces = mesh_of(mesh.shown)
-    if not is_valid(vertices, faces):
+    if not len(faces):
         return None
-    vertices, faces = decimate(vertices, faces)
-    used, faces = np.unique(faces, return_inverse=True)
-    vertices, faces = vertices[used], faces.reshape(-1, 3)
     scale = max(float(np.abs(vertices).max()), 1e-9)
-    levels = np.round((vertices / scale + 1) * 32767.5).astype("<u2")
+    levels = np.round((vertices / scale + 1) * (2**BITS - 1) / 2).astype(np.int64)
+    steps = np.diff(levels, axis=0, prepend=np.zeros((1, 3), np.int64))
+    corners = faces.ravel()
+    unnamed = np.concatenate([[0], np.maximum.accumulate(corners)[:-1] + 1])
+    packed = zlib.compress(_planes(steps.T.ravel()) + _planes(unnamed - corners), 9)
     return {
-        "label": mesh.label,
         "scale": scale,
         "radius": float(np.linalg.norm(vertices, axis=1).max()),
-        "vertices": base64.b64encode(levels.tobytes()).decode(),
-        "faces": base64.b64encode(faces.astype("<u2").tobytes()).decode(),
+        "counts": [len(vertices), len(faces)],
+        "data": base64.b64encode(packed).decode(),
     }
-
-
-def embed(meshes: Sequence[Mesh]) -> tuple[list[dict], int]:
-    """Those of the meshes that can be drawn, and how many cannot."""
-    found = [embed_mesh(mesh) for mesh in meshes]
-    shown = [entry for entry in found if entry is not None]
-    return shown, len(found) - len(shown)

@@ -51,20 +51,33 @@ def camera(azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray
     return np.stack([right, np.cross(back, right), back])
 
 
-def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit face normals [F,3] and corner normals [F,3,3], smooth but for creases."""
+def _same(vertices: np.ndarray) -> np.ndarray:
+    """A number for each vertex [V], equal for those at one place, to six decimals."""
+    places = np.rint(vertices * 1e6)
+    places -= places.min(axis=0)
+    x, y, z = places.max(axis=0) + 1
+    if x * y * z > 2**62:
+        return np.unique(places, axis=0, return_inverse=True)[1].reshape(-1)
+    keys = places.astype(np.int64) @ np.array([int(y) * int(z), int(z), 1])
+    return np.unique(keys, return_inverse=True)[1].reshape(-1)  # of integers, five times faster
+
+
+def corner_normals(
+    vertices: np.ndarray, faces: np.ndarray, some: np.ndarray | slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unit normals [F,3] and corner normals [F,3,3] of some faces, smooth but for creases."""
     corners = vertices[faces]
     area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    face_normals = area / np.maximum(np.linalg.norm(area, axis=1, keepdims=True), 1e-20)
+    flat = area[some]
+    face_normals = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-20)
     # Files often repeat a vertex per face; equal positions share a normal all the same.
-    _, same = np.unique(np.round(vertices, 6), axis=0, return_inverse=True)
-    merged = same.reshape(-1)[faces]
+    merged = _same(vertices)[faces]
     count = len(vertices)
     sums = np.stack(
         [np.bincount(merged.ravel(), np.repeat(area[:, k], 3), count) for k in range(3)], axis=1
     )
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-20)
-    smooth = sums[merged]
+    smooth = sums[merged[some]]
     flat = np.broadcast_to(face_normals[:, None], smooth.shape)
     crease = (smooth * flat).sum(axis=2, keepdims=True) < _CREASE_COSINE
     return face_normals, np.where(crease, flat, smooth)
@@ -72,8 +85,9 @@ def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray,
 
 def _candidates(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First pixel, and number of columns and rows, of every triangle's bounding box."""
-    low = np.clip(np.ceil(corners[:, :, :2].min(axis=1) - 0.5), 0, size).astype(np.int64)
-    high = np.clip(np.floor(corners[:, :, :2].max(axis=1) - 0.5) + 1, 0, size).astype(np.int64)
+    a, b, c = (corners[:, k, :2] for k in range(3))  # faster than to reduce an axis of three
+    low = np.clip(np.ceil(np.minimum(np.minimum(a, b), c) - 0.5), 0, size).astype(np.int64)
+    high = np.clip(np.floor(np.maximum(np.maximum(a, b), c) - 0.5) + 1, 0, size).astype(np.int64)
     extent = np.maximum(high - low, 0)
     return low, extent[:, 0], extent[:, 1]
 
@@ -185,14 +199,17 @@ def render(
     image = np.zeros((fine * fine, 4))
     if covered.any():
         face, weights = face[covered], weights[covered]
-        flat, smooth = corner_normals(seen, faces)
+        shown, face = np.unique(face, return_inverse=True)
+        flat, smooth = corner_normals(seen, faces, shown)
         normals = np.einsum("nk,nkd->nd", weights, smooth[face])
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
         back = flat[face, 2] < 0
         normals[back] *= -1
         image[covered, :3] = _shade(normals, back & tint_back)
         image[covered, 3] = 1
-    image = image.reshape(size, supersample, size, supersample, 4).mean(axis=(1, 3))
+    image = image.reshape(size, supersample, size, supersample, 4)
+    image = sum(image[:, i, :, j] for i, j in np.ndindex(supersample, supersample))
+    image = image / supersample**2  # faster than a mean along two short axes
     alpha = image[..., 3:]
     image[..., :3] /= np.where(alpha > 0, alpha, 1)
     return np.round(image * 255).astype(np.uint8)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FOUND = next(filter(None, map(shutil.which, NAMES)), None)
+_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "PageDown": 34}
+_CODES |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 SECONDS = 60  # for any answer; a page draws in one
 
 
@@ -103,7 +105,7 @@ class Browser:
 
     def press(self, key: str, text: str = "") -> None:
         """Press and release a key, `text` being what it types."""
-        code = {"Tab": 9, "ArrowLeft": 37, "ArrowUp": 38}.get(key, 0)
+        code = _CODES.get(key, 0)
         more = {"windowsVirtualKeyCode": code} | ({"text": text} if text else {})
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **more)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)

@@ -24,4 +24,5 @@ def test_a_wheel_holds_the_whole_package(tmp_path):
         held = {name for name in stored.namelist() if name.startswith("nefgpt/")}
     files = [path for path in (ROOT / "nefgpt").rglob("*") if path.suffix in SUFFIXES]
     assert held == {str(path.relative_to(ROOT)) for path in files}
-    assert {f"nefgpt/report/{name}" for name in ("page.html", "style.css", "viewer.js")} <= held
+    page = "page.html", "page.js", "style.css", "viewer.js"
+    assert {f"nefgpt/report/{name}" for name in page} <= held

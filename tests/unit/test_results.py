@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import trimesh
+from matplotlib.figure import Figure
 from PIL import Image
 
 from nefgpt.base.errors import InputError
-from nefgpt.base.files import read_table, write_json, write_text
+from nefgpt.base.files import read_json, read_table, write_json, write_text
 from nefgpt.config import validate
 from nefgpt.evaluation import classifier, clouds, decode, tables
 from nefgpt.evaluation import score as metrics
@@ -23,8 +25,9 @@ from nefgpt.generators import sample
 from nefgpt.generators.gpt import tokenizer
 from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.kind import Given, Made
-from nefgpt.report import figures, pictures
+from nefgpt.report import figures, gallery, pictures, positions, strips
 from nefgpt.report.results import Run, best_setting
+from nefgpt.report.style import save
 from nefgpt.signals import images, sdf, shapes, table
 from nefgpt.signals.kind import KINDS
 from nefgpt.signals.surface import Surface
@@ -117,7 +120,8 @@ def write_row(
     # Each field says by its weights which of the surfaces it holds.
     made = np.arange(len(ids))[:, None] * np.ones(SPEC.n_weights, np.float32)
     patch.setattr(shapes, "surface", lambda spec, field, **settings: surfaces[int(field[0])])
-    draw = Made(made, [None] * len(ids), ids)
+    tokens = np.tile(np.arange(len(ids))[:, None] % 7, 3) if row == "tiny" else None
+    draw = Made(made, [None] * len(ids), ids, tokens, 7)
     sample.write_samples(folder, Given(source), [draw])
     decode.extract_all(folder / "fields.parquet", folder, CONFIG.extract, 0, signal_dir)
 
@@ -212,7 +216,9 @@ def write_image_results() -> None:
         ):
             folder, n = RESULTS / "samples" / row, len(ids)
             made = fields[:n] if ids is TRAIN else generated
-            sample.write_samples(folder, source, [Made(made, [i % 2 for i in range(n)], ids)])
+            tokens = np.tile(np.arange(n)[:, None] % 7, 3) if row == "tiny/t1" else None
+            draw = Made(made, [i % 2 for i in range(n)], ids, tokens, 7)
+            sample.write_samples(folder, source, [draw])
             where = folder / "fields.parquet", folder, IMAGE_CONFIG.extract, 0
             decode.extract_all(*where, reference=real / "train.npy")
         known = f"--train {real}/train.npy --test {real}/test.npy --settings {{}}"
@@ -249,26 +255,37 @@ def test_figures_and_report(results):
     figures.main(["figures", "--results", str(results)])
     figures.main(["report", "--results", str(results), "--out", str(out)])
     stems = {"gallery-gaussian@pca", "gallery-tiny@k3-t1", "gallery-tiny@t1"}
-    stems |= {"metrics", "ladder", "losses", "tokens", "weights"}
+    stems |= {"ladder", "worst", "interpolation", "written"}
+    plots = {"plane", "metrics", "fits", "positions", "losses", "tokens", "weights"}
     names = {path.name for path in (results / "figures").iterdir()}
-    assert names == {stem + suffix for stem in stems for suffix in (".svg", ".png")}
+    assert names == {
+        *(stem + suffix for stem in stems | plots for suffix in (".svg", ".png")),
+        *(stem + ".pdf" for stem in plots),
+    }
     page = out.read_text(encoding="utf-8")
     for text in (
         ">run<", "HyperDiffusion", "Quality of the fits", ">1.230<", ">0.900<", "entropy bits",
-        "Left out: 1 ", "embedding: 8", "1 empty or invalid",
-        "first 9 of 9 samples (not selected; empty, marked by a cross: 1 of all)",
-        "nearest training signal",
-        "nearest training shapes, with the Chamfer distance ×10²",
+        "Left out: 1 ", "embedding: 8", "What tiny t1 makes", "1 of 9 samples are empty",
+        "gallery-tiny@k3-t1, gallery-tiny@t1, gallery-gaussian@pca",
     ):  # fmt: skip
         assert text in page, text
-    assert page.count("<figure>") == len(stems)
-    (data,) = re.findall(r'<script type="application/json" id="meshes">(.*?)</script>', page)
+    assert page.count("<figcaption>") == len(plots) + 4 + 2, "the viewer has two"
+    (data,) = re.findall(r'<script type="application/json" id="samples">(.*?)</script>', page)
     shown = json.loads(data)
     assert best_setting(Run(results)) == ("tiny", "t1")  # the row with the lowest 1-NNA
-    assert shown[0]["label"] == "tiny t1: sample 0"
-    assert sum("nearest" in mesh["label"] for mesh in shown) == figures.VIEWER_NEAREST
+    assert shown["rows"] == ["tiny t1", "tiny k3-t1", "gaussian pca"]
+    assert [one["number"] for one in shown["samples"]] == [*range(9)] * 3
+    for one in shown["samples"]:
+        empty = one["number"] == INVALID
+        assert empty == (one["distance"] is None) == (one["mesh"] is None) == (one["near"] is None)
+        assert dict(one["facts"]).get("faces") == ("0" if empty else "12")
+    assert dict(shown["samples"][3]["facts"])["tokens"] == "3 3 3"
+    assert all(one["near"] in (None, *TRAIN) for one in shown["samples"])
+    assert {*shown["train"]} == {*TRAIN}
     # Input meshes have the size of the fields fitted to them.
-    np.testing.assert_allclose([mesh["scale"] for mesh in shown], 0.45, atol=1e-6)
+    np.testing.assert_allclose(
+        [one["mesh"]["scale"] for one in shown["train"].values()], 0.45, atol=1e-6
+    )
     figures.make_report(results, out)
     assert out.read_text(encoding="utf-8") == page
 
@@ -280,18 +297,84 @@ def test_a_run_of_images_with_classes(image_results):
     stems = {
         f"{what}-{row}" for what in ("gallery", "sheet") for row in ("gaussian@pca", "tiny@t1")
     }
-    stems |= {"metrics", "ladder", "accuracy", "losses", "tokens", "weights"}
+    stems |= {"ladder", "worst", "interpolation", "written"}
+    stems |= {"plane", "metrics", "fits", "positions", "accuracy", "losses", "tokens", "weights"}
     names = {path.name for path in (image_results / "figures").iterdir()}
-    assert names == {stem + suffix for stem in stems for suffix in (".svg", ".png")}
+    assert {name for name in names if not name.endswith(".pdf")} == {
+        stem + suffix for stem in stems for suffix in (".svg", ".png")
+    }
     page = out.read_text(encoding="utf-8")
-    assert page.count("<figure>") == len(stems)
     for text in (
-        "of 9 samples the first of each class (not selected; empty, marked by a cross: 1 of all)",
-        "nearest training images, with the (1 − SSIM)/2 ×10²", "samples of each class",
-        "Classifier", "PSNR (dB), median",
+        "Classifier", "PSNR (dB), median", "(1 − SSIM)/2 ×10² to the nearest training signal",
+        "class 1</option>",
     ):  # fmt: skip
         assert text in page, text
     assert "<canvas" not in page, "images do not turn"
+
+
+def test_captions_say_what_is_empty(results):
+    [caption] = [one.caption for one in figures.figures_of(Run(results)) if "tiny@t1" in one.file]
+    assert "first 9 of 9 samples (not selected; empty, marked by a cross: 1 of all)" in caption
+    assert "nearest training shapes, with the Chamfer distance ×10²" in caption
+
+
+def test_intervals_are_of_halves_where_there_are_any(results):
+    run = Run(results)
+    before = run.intervals().set_index(["method", "setting", "metric"])
+    assert run.interval_rows() == [] and run.interval == "none, of one draw"
+    names = "method,setting,metric,value,low,high,tie"
+    line = "tiny,t1,COV %,40,30.5,60,yes"
+    write_text(results / "tables/intervals.csv", f"{names}\n{line}\n")
+    after = run.intervals().set_index(["method", "setting", "metric"])
+    assert after.loc[("tiny", "t1", "COV %"), ["low", "high"]].tolist() == [30.5, 60]
+    pd.testing.assert_frame_equal(
+        after.drop(("tiny", "t1", "COV %")), before.drop(("tiny", "t1", "COV %"))
+    )
+    assert run.interval.startswith("95 %")
+    shown = {"method": "tiny", "setting": "t1", "COV %": "40.0 [30.5, 60.0] ≈"}
+    assert run.interval_rows() == [shown]
+
+
+def test_rows_have_roles(results):
+    lines = Run(results).lines
+    roles = {line.label: line.role for line in lines}
+    assert roles["train-meshes"] == roles["quantised-train-fields"] == "bound"
+    assert roles["gaussian pca"] == roles["tiny t1"] == "generator"
+
+
+def test_listed_samples_are_shared():
+    rows = [("a", "x"), ("b", "x"), ("b", "y")]
+    assert gallery.shares(rows, ("b", "x"), 10) == {("b", "x"): 5, ("a", "x"): 2, ("b", "y"): 2}
+    assert gallery.shares(rows[:1], rows[0], 10) == {rows[0]: 10}
+
+
+def test_meshes_without_room_are_left_out(results, monkeypatch):
+    monkeypatch.setattr(gallery, "GEOMETRY", 1000)
+    samples = gallery.gallery_of(Run(results)).data["samples"]
+    with_mesh = [one["mesh"] is not None for one in samples]
+    assert any(with_mesh) and not with_mesh[-1]
+    assert samples[-1]["picture"], "its picture stays"
+
+
+def test_positions_cost_what_training_says(results):
+    about = read_json(results / "gpt/tiny/config.json")
+    bits = positions.held_out_bits(results / "gpt/tiny", results / "tokens.parquet")
+    assert bits.shape == (len(VAL), 3)
+    expected = about["calibrated_val_loss"] / np.log(2)
+    assert bits.mean() == pytest.approx(expected, rel=1e-5)
+    assert positions.alone(results / "tokens.parquet").shape == (3,)
+
+
+def test_unwritten_tokens_are_the_mean(results):
+    run = Run(results)
+    assert strips.lengths(32, 9) == [0, 1, 2, 4, 7, 8, 16, 32]
+    assert strips.lengths(3712, 4)[0] == 0 and strips.lengths(3712, 4)[-1] == 3712
+    tokenizer, tokens = run.tokenizer, run.sample_tokens("tiny", "t1")[4]
+    nothing, one, whole = strips.prefixes(tokenizer, tokens, [0, 1, 3])
+    np.testing.assert_allclose(nothing, tokenizer.mean + tokenizer.template, rtol=1e-6)
+    np.testing.assert_array_equal(whole, tokenizer.decode(tokens[None])[0])
+    step = tokenizer.codes[tokens[0]] * tokenizer.scale[0] * tokenizer.components[0]
+    np.testing.assert_allclose(one - nothing, step, atol=1e-5)
 
 
 def test_a_lost_image_is_named(image_results, tmp_path):
@@ -311,6 +394,12 @@ def test_inputs_are_found_from_any_folder(results, monkeypatch):
     np.testing.assert_array_equal(found[0], found[2])
     expected = [mesh_of(shape_id).vertices for shape_id in TRAIN]
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Fields of random weights have large surfaces."""
+    monkeypatch.setattr(strips, "RESOLUTION", 24)
 
 
 @pytest.fixture
@@ -363,7 +452,7 @@ def test_ladder_frames_its_three_rows_alike(results, drawn):
         "codebook.safetensors", "gpt/tiny/losses.csv", "tables/metrics.csv",
         "samples/tiny/t1/samples.csv", "samples/gaussian/pca/nearest.csv",
         "samples/tiny/k3-t1/meshes/3.ply", "samples/train-fields/all/meshes/0.ply",
-        "inputs/003.obj", "sdf/001.npz",
+        "samples/tiny/t1/tokens.parquet", "inputs/003.obj", "sdf/001.npz",
     ],
 )  # fmt: skip
 def test_missing_files_are_named_by_the_figures(results, name, drawn, monkeypatch):
@@ -386,7 +475,7 @@ def test_losses_of_an_earlier_release_are_named(results, drawn, monkeypatch):
 )
 def test_missing_files_are_named_by_the_report(results, name):
     for one in figures.figures_of(Run(results)):
-        write_text(results / "figures" / one.file, "")
+        save(Figure(figsize=(1, 1)), results / "figures", one.file[:-4])
     (results / name).unlink()
     with pytest.raises(InputError, match=re.escape(name)):
         figures.make_report(results, results / "report.html")
