@@ -92,6 +92,9 @@ def test_a_field_is_a_closed_mesh_and_a_function(planes):
     assert len(field.mesh().faces) == len(field.mesh(planes.config.extract.resolution).faces)
     with pytest.raises(InputError, match="3 coordinates"):
         field(points[..., :2])
+    for use in (lambda: field.mesh(4), lambda: field.grid(5000), lambda: field.points(0)):
+        with pytest.raises(InputError, match="must be in"):
+            use()
     with pytest.raises(InputError, match="no image"):
         field.image()
 
@@ -104,6 +107,8 @@ def test_an_image_has_any_size(digits):
     )
     wide = dataclasses.replace(field, size=(8, 16))
     assert wide.image(32).shape == (16, 32)
+    with pytest.raises(InputError, match="must be in"):
+        field.image(0)
     with pytest.raises(InputError, match="give a size"):
         dataclasses.replace(field, size=None).image()
     with pytest.raises(InputError, match="no surface"):
