@@ -113,7 +113,7 @@ def main() -> None:
     parser = options.parser(
         "Write what sampling, encoding and decoding need to one archive (.nefgpt or .zip) or a "
         "folder: template, basis, codebook, generators, configuration, metrics, and a model card "
-        "(README.md) as the Hugging Face hub reads it. The fields of the training set are not in it.",
+        "(README.md) as the Hugging Face hub reads it. The training set is not in it.",
         EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN", help="folder of results")
