@@ -91,6 +91,9 @@ def card(run: Run, models: list[str], licence: str, file: Path) -> str:
     name, what = run.config.name, "images" if run.config.signals == "images" else "meshes"
     spec = run.spec
     learned = ", ".join(f"`{m}` ({run.models[m]})" for m in models)
+    training = "No field of the training set is in it."
+    if run.config.template.fitter == "one":
+        training = "The template is a field of one training shape; no other is in it."
     hidden = ", ".join(map(str, spec.hidden))
     one = "image()" if what == "images" else "mesh(resolution=256)"
     front = yaml.safe_dump(_front(run, models, licence), sort_keys=False, allow_unicode=True)
@@ -135,8 +138,8 @@ above the generators are bounds: real {what}, their fields, and their quantised 
 
 `config.json` (the whole configuration), `fields/template.safetensors` (what all fields start from,
 and their basis), `codebook.safetensors`, a folder for each generator, `tables/metrics.csv`, and
-`nefgpt.json` with the SHA-256 of each file. Nothing is pickled, and no field of the training set
-is in it: of a Gaussian the mean, the components and their deviations are kept.
+`nefgpt.json` with the SHA-256 of each file. Nothing is pickled. {training} Of a
+Gaussian the mean, the components and their deviations are kept.
 
 The licence {stated}.
 """

@@ -71,7 +71,7 @@ def _gather(run: Run, models: list[str], licence: str, folder: Path, file: Path)
 def export(
     run: Run, file: str | Path, models: list[str] | None = None, licence: str = "unknown"
 ) -> Path:
-    """Write all that sampling, encoding and decoding need, without the training set.
+    """Write all that sampling, encoding and decoding need, without the training set's fields.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def main() -> None:
     parser = options.parser(
         "Write what sampling, encoding and decoding need to one archive (.nefgpt or .zip) or a "
         "folder: template, basis, codebook, generators, configuration, metrics, and a model card "
-        "(README.md) as the Hugging Face hub reads it. No field of the training set is in it.",
+        "(README.md) as the Hugging Face hub reads it. The training set is not in it.",
         EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN", help="folder of results")

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from nefgpt.signals.surface import Surface
 
 _NEAREST_ONE = 1 - 1e-6  # float32 cannot tell what is nearer, so distances end here
+FINEST = 1024  # samples per axis of a grid: a billion values, four gigabytes
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InputError(f"{name} must be in {low} to {high}, got {value}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -137,6 +143,7 @@ class NeuralField:
         InputError
             when the field holds an image, or no surface.
         """
+        _within("n", n, 1, 10**8)
         found = self._surface(resolution)
         if not found.valid:
             raise InputError(f"{self.name} has no surface to take points from")
@@ -151,6 +158,7 @@ class NeuralField:
         field's values where it knows none.
         """
         self._needs("shapes", "grid")
+        _within("resolution", resolution, 2, FINEST)
         axis = np.linspace(-0.5, 0.5, resolution, dtype=np.float32)
         points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
         return self.distance(points) if self.spec.target == "sdf" else self(points)
@@ -173,6 +181,7 @@ class NeuralField:
         if isinstance(size, int):
             height, width = (self.size or (1, 1))[:2]
             longer = max(height, width)
+            _within("size", size, 1, 8192)
             size = max(1, round(size * height / longer)), max(1, round(size * width / longer))
         size = size or self.size
         if size is None:
@@ -191,6 +200,7 @@ class NeuralField:
         self._needs("shapes", "surface")
         chosen = {"resolution": resolution, "level": level}
         chosen = {name: value for name, value in chosen.items() if value is not None}
+        _within("resolution", chosen.get("resolution", FINEST), 8, FINEST)
         return surface(self.spec, self.weights, **(vars(self.extract) | chosen))
 
     def _needs(self, signals: str, what: str) -> None:

@@ -101,6 +101,25 @@ def test_prefix_conditions_the_samples(model):
     assert max(default.max(), with_class.max()) < N_CODES
 
 
+@pytest.mark.parametrize("guidance", [None, 2.0])
+def test_codes_to_begin_with_are_kept_and_continued(model, guidance):
+    options = {"prefix": [N_CODES, N_CODES + 1], "guidance": guidance, "seed": 4}
+    whole = generate(model, 5, LENGTH, N_CODES, **options)
+    for k in (0, 1, LENGTH - 1):
+        again = generate(model, 1, LENGTH, N_CODES, begin=whole[0, :k], **options)
+        assert (again == whole[:1]).all(), "it goes on as it went"
+        many = generate(model, 5, LENGTH, N_CODES, begin=whole[3, :k], batch_size=2, **options)
+        assert (many[:, :k] == whole[3, :k]).all() and (many[3] == whole[3]).all()
+    one, other = (
+        generate(model, 200, LENGTH, N_CODES, begin=begin, batch_size=200, **options)
+        for begin in (whole[0, :3], (whole[0, :3] + 1) % N_CODES)
+    )
+    assert (one[:, 3:] != other[:, 3:]).any(), "what follows depends on them"
+    for begin, message in ((range(LENGTH), "at most 7"), ([N_CODES], r"0\.\.5")):
+        with pytest.raises(InputError, match=message):
+            generate(model, 1, LENGTH, N_CODES, begin=np.array(begin), **options)
+
+
 def test_nothing_asked_nothing_given(model):
     assert generate(model, 0, LENGTH, N_CODES).shape == (0, LENGTH)
 

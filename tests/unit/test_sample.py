@@ -8,9 +8,11 @@ from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting import weights
 from nefgpt.generators import gaussian, ladder, sample
 from nefgpt.generators.components import Differences, differences
-from nefgpt.generators.gpt.tokenizer import fit_tokenizer, save_tokenizer
+from nefgpt.generators.gpt import generator
+from nefgpt.generators.gpt.tokenizer import Tokenizer, fit_tokenizer, save_tokenizer
 from nefgpt.generators.gpt.tokens import write_tokens
-from nefgpt.generators.settings import Tokens
+from nefgpt.generators.kind import Given, by_blocks, classes_of
+from nefgpt.generators.settings import Gaussian, Setting, Tokens
 
 SPEC = FieldSpec(hidden=(4,))
 
@@ -33,6 +35,72 @@ def test_gaussian_of_few():
     np.testing.assert_allclose(made, train[[0, 0]])
     with pytest.raises(InputError, match="train split"):
         gaussian.gaussian(gaussian.components(Differences(train[:0])), 2, 4, seed=0)
+
+
+WIDE, BLOCK = FieldSpec(hidden=(16, 16)), 16  # where BLAS rounds by the number of rows
+
+
+def wide(n_classes: int = 0) -> weights.Fields:
+    rng = np.random.default_rng(0)
+    made = rng.normal(size=(60, WIDE.n_weights)).astype(np.float32)
+    labels = [i % n_classes if n_classes else None for i in range(60)]
+    ids = [f"s{i}" for i in range(60)]
+    return weights.Fields(WIDE, made[0], ids, ["train"] * 60, labels, made)
+
+
+@pytest.mark.parametrize("n_classes", [0, 3])
+def test_a_sample_of_the_gaussian_is_the_same_whatever_n(n_classes, tmp_path):
+    given, setting = Given(wide(n_classes)), Gaussian(n_components=12)
+    loaded = gaussian.load(given)
+    gaussian.save(loaded, setting, tmp_path)
+    kept = gaussian.load(Given(None, model=tmp_path))
+    plain = gaussian.sample(loaded, given, setting, BLOCK, seed=3)
+    blocks = given._replace(block=BLOCK)
+    for n in (1, 2, BLOCK, BLOCK + 1, 3 * BLOCK):
+        for source in (loaded, kept):
+            made = gaussian.sample(source, blocks, setting, n, seed=3)
+            assert made.labels == classes_of(n, n_classes)
+            some = min(n, BLOCK)
+            np.testing.assert_array_equal(made.weights[:some], plain.weights[:some])
+            longest = gaussian.sample(loaded, blocks, setting, 4 * BLOCK, seed=3)
+            np.testing.assert_array_equal(made.weights, longest.weights[:n])
+
+
+def test_tokens_are_decoded_alike_whatever_n(monkeypatch):
+    rng = np.random.default_rng(0)
+    components = rng.normal(size=(32, 561)).astype(np.float32)
+    codes, zeros = np.linspace(-2, 2, 31, dtype=np.float32), np.zeros(561, np.float32)
+    scale = np.ones(32, np.float32)
+    tokenizer = Tokenizer("basis", codes, zeros, zeros, components, scale)
+    tokens = rng.integers(31, size=(40, 32)).astype(np.uint16)
+    asked = []
+
+    def generate(model, n, *args, batch_size, **kwargs):
+        asked.append((n, batch_size))
+        return tokens[:n] if n <= 40 else np.resize(tokens, (n, 32))
+
+    monkeypatch.setattr(generator, "generate", generate)
+    loaded = generator.Loaded(None, {}, tokenizer)
+    plain = generator.sample(loaded, Given(None, batch_size=32), Setting(), BLOCK, seed=0)
+    for batch, n, expected in ((32, 3, (16, 16)), (32, 17, (32, 16)), (5, 6, (10, 5))):
+        given = Given(None, batch_size=batch, block=BLOCK)
+        made = generator.sample(loaded, given, Setting(), n, seed=0)
+        assert asked[-1] == expected, "whole batches"
+        some = min(n, BLOCK)
+        np.testing.assert_array_equal(made.weights[:some], plain.weights[:some])
+        assert len(made.weights) == len(made.tokens) == len(made.labels) == n
+
+
+def test_blocks_are_filled_up():
+    seen = []
+
+    def function(rows):
+        seen.append(len(rows))
+        return 2 * rows
+
+    rows = np.arange(10).reshape(5, 2)
+    assert (by_blocks(function, rows, 3) == 2 * rows).all() and seen == [3, 3]
+    assert (by_blocks(function, rows, 0) == 2 * rows).all() and seen == [3, 3, 5]
 
 
 def test_choice_of_train_rows():
