@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-EXPANSION = 2000  # times its file's size: more than any compression gives
+EXPANSION = 100_000  # times its file's size: more than compression gives
 PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF's and TIFF's number for how the picture has to be turned
 WORDS = {"1": "black and white", "L": "grey", "RGB": "colour", "P": "palette"}
