@@ -19,7 +19,7 @@ from nefgpt.config import Config, validate
 from nefgpt.fields.file import Field
 from nefgpt.fields.file import load_field as read_field
 from nefgpt.fields.spec import FieldSpec
-from nefgpt.fitting.weights import Fields, read_fields
+from nefgpt.fitting.weights import Fields, gives, read_fields
 from nefgpt.generators.components import Differences
 from nefgpt.generators.gpt.tokenizer import Tokenizer, load_tokenizer
 from nefgpt.generators.gpt.tokens import read_tokens
@@ -356,7 +356,7 @@ class Run:
 
     def tokens_of(self, field: NeuralField) -> np.ndarray:
         """Codes of a field, uint16 [L]."""
-        self.checked(field)
+        field = self.checked(field)
         if field.tokens is not None:
             return field.tokens
         if field.coefficients is not None:
@@ -366,7 +366,7 @@ class Run:
         return self.tokenizer.encode(found)[0]
 
     def checked(self, field: NeuralField, source: str | None = None) -> NeuralField:
-        """A field, decoded as the run decodes its own.
+        """A field as one of the run's: decoded as these, its coefficients in the run's basis.
 
         Raises
         ------
@@ -378,7 +378,12 @@ class Run:
                 f"{source or field.name} has another field specification than the run "
                 f"{self.config.name!r}: {field.spec.to_json()} instead of {self.spec.to_json()}"
             )
-        return dataclasses.replace(field, extract=self.config.extract, size=self.size)
+        known = field.coefficients
+        if known is not None and not gives(self.template.space, known, field.weights):
+            known = None  # of another run's basis
+        return dataclasses.replace(
+            field, coefficients=known, extract=self.config.extract, size=self.size
+        )
 
     def _field(
         self,

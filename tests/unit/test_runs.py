@@ -208,6 +208,15 @@ def test_interpolation_ends_at_both(planes):
         planes.interpolate(a, b, steps=1)
 
 
+def test_coefficients_of_another_basis_are_not_used(planes):
+    a, b = list(planes.fields.values())[:2]
+    other = dataclasses.replace(a, coefficients=b.coefficients, tokens=None)
+    found = planes.interpolate(other, b, steps=2)[0]
+    assert found.coefficients is None
+    np.testing.assert_array_equal(found.weights, a.weights)
+    np.testing.assert_array_equal(planes.tokens_of(other), a.tokens)
+
+
 def test_decoding_undoes_tokens(planes):
     sampled = planes.sample(planes.block, setting="t1")
     made = planes.decode([field.tokens for field in sampled])
