@@ -50,6 +50,7 @@ STAGES = {
     "regression": Stage("generators.regression", "a transformer on continuous weights"),
     "extract": Stage("evaluation.decode", "fields to meshes or images"),
     "clouds": Stage("evaluation.clouds", "what the metrics compare of real signals"),
+    "fits": Stage("evaluation.fits", "fit the test signals, measure all fields by shape"),
     "classifier": Stage("evaluation.classifier", "train a classifier on real images"),
     "metrics": Stage("evaluation.score", "score samples against the test split"),
     "likelihood": Stage("evaluation.likelihood", "bits of held-out fields, by density"),

@@ -44,7 +44,7 @@ DIGITS = {
     "gaussian": {"n_components": 4},
     "noise": {"c0.4": {}, "w0.1": {"space": "weights", "scale": 0.1}},
     "averages": {"near": {}},
-    "evaluation": {"n_samples": 20},
+    "evaluation": {"n_samples": 20, "fits": True},
     "classifier": {"epochs": 5},
     "regression": {
         "n_fields": [1, 2],
@@ -89,13 +89,17 @@ def test_contracts(run):
     classes = pd.read_csv(samples / "classes.csv")
     assert classes.label.tolist() == list(range(10)) and (classes.n == 2).all()
     metrics = pd.read_csv(results / "tables/metrics.csv")
-    rows = ["train-images", "test-halves", "train-fields", "quantised-train-fields"]
-    rows += ["gaussian", "noise", "averages", "tiny"]
+    rows = ["train-images", "test-halves", "test-fields", "train-fields"]
+    rows += ["quantised-train-fields", "gaussian", "noise", "averages", "tiny"]
     assert list(dict.fromkeys(metrics.method)) == rows
     assert {"MMD x100", "COV %", "1-NNA %", "accuracy %"} <= set(metrics.metric)
     assert {"Fréchet (classifier)", "novelty in weights", "density"} <= set(metrics.metric)
     named = metrics[metrics.extractor.notna()]
     assert set(named.metric) == {"Fréchet (classifier)"} and named.extractor.nunique() == 1
+    fits = pd.read_csv(results / "tables/fits.csv")
+    counts = fits[fits.what == "quantised"].split.value_counts()
+    assert counts.to_dict() == shapes.split.value_counts().to_dict()
+    assert fits.ssim.is_monotonic_increasing, "the worst first"
     intervals = pd.read_csv(results / "tables/intervals.csv")
     assert list(dict.fromkeys(intervals.method)) == rows
     assert set(intervals.tie.dropna()) == {"yes", "no"}

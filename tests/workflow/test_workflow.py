@@ -182,6 +182,7 @@ STALE = {
     "evaluation.draws": (3, SAMPLES | {"choose_real"}),
     "evaluation.normalisation": ("box", SCORED | REAL),
     "evaluation.emd_points": (9, JUDGED | {"reference_distances"}),
+    "evaluation.fits": (True, {"fits"} | PRESENT),
     "evaluation.fpd.checkpoint": (NETWORK, JUDGED),
     "evaluation.fpd.extractor": ("pointnet2", JUDGED, {"evaluation.fpd.checkpoint": NETWORK}),
     "evaluation.fpd.axes": ([0, 2, 1], JUDGED, {"evaluation.fpd.checkpoint": NETWORK}),
