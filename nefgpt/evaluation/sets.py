@@ -1,7 +1,7 @@
 """Metrics of sets, from the distances between their members.
 
 MMD and COV after Achlioptas et al. (2018), 1-NNA after Yang et al. (PointFlow, 2019), as
-README.md, "How the table is to be read", has them.
+docs/metrics.md has them.
 """
 
 from typing import TYPE_CHECKING
