@@ -18,7 +18,6 @@ from nefgpt.evaluation import densities
 from nefgpt.evaluation.densities import Cells, chosen_by_the_others
 from nefgpt.fitting.weights import read_fields
 from nefgpt.generators.components import differences
-from nefgpt.generators.gpt.bits import positional_bits
 from nefgpt.generators.gpt.tokenizer import load_tokenizer
 from nefgpt.generators.gpt.tokens import read_tokens
 
@@ -110,6 +109,8 @@ def _by_class(of: Held, log2) -> np.ndarray:
 
 def simple(of: Held, seed: int) -> dict[str, Said]:
     """What densities without a network say, by name."""
+    from nefgpt.generators.gpt.bits import positional_bits  # loads PyTorch
+
     cells, length = of.cells, of.held.shape[1]
     fewest = min(np.bincount(of.of_train)[np.unique(of.of_held)])
     sizes = [k for k in densities.COMPONENTS if 4 * k <= fewest] or [1]

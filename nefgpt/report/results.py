@@ -13,6 +13,7 @@ from nefgpt.base.files import read_json, read_table
 from nefgpt.config import Config, validate
 from nefgpt.evaluation import tables
 from nefgpt.evaluation.intervals import LEVEL
+from nefgpt.evaluation.likelihood import COLUMNS as LIKELIHOOD
 from nefgpt.evaluation.metric import COLUMNS
 from nefgpt.fitting.weights import Fields, read_fields
 from nefgpt.generators.gpt.tokenizer import Tokenizer, load_tokenizer
@@ -232,6 +233,12 @@ class Run:
         metrics = self.metrics()
         found = dict.fromkeys(zip(metrics["method"], metrics["setting"], strict=True))
         return [Line(*row, roles.get(kinds.get(row), "generator")) for row in found]
+
+    def likelihood(self) -> pd.DataFrame:
+        """Bits of held-out fields, by density."""
+        path = self.folder / "tables" / "likelihood.csv"
+        table = read_table(path, LIKELIHOOD)
+        return table.apply(pd.to_numeric, errors="coerce").combine_first(table)[[*LIKELIHOOD]]
 
     def tuning(self) -> pd.DataFrame:
         """What the search compared, a row per sampling setting, every cell as the file's text."""

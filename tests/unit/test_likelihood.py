@@ -4,6 +4,7 @@ import itertools
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 
@@ -12,6 +13,7 @@ from nefgpt.evaluation.likelihood import COLUMNS, KERNEL, Held, Said, simple, ta
 from nefgpt.generators.gpt import generator
 from nefgpt.generators.kind import Given
 from nefgpt.generators.settings import Setting
+from nefgpt.report import likelihood
 
 CODES = np.array([-1.5, -0.2, 0.4, 2.0])
 
@@ -115,3 +117,20 @@ def test_a_setting_may_ask_for_the_calibrated_temperature(monkeypatch):
         setting = Setting(temperature=wanted, top_k=3)
         generator.sample(loaded, Given(None), setting, 2, seed=0)
         assert (asked["temperature"], asked["top_k"]) == (found, 3)
+
+
+def test_the_report_says_who_knows_less_than_noise():
+    assert likelihood.verdict(3.0, 1.0) == "less than noise on train fields"
+    assert likelihood.verdict(-3.0, 1.0) == "more than noise on train fields"
+    assert likelihood.verdict(-1.0, 1.0) == "as much, as far as can be seen"
+    assert likelihood.verdict(0.0, 0.0) == "" and likelihood.verdict(1.0, np.nan) == "not known"
+    kernel = Said(np.array([[-4.0, -5.0]]), ["0.5 deviations"], None)
+    model = Said(np.array([[-3.0, -3.5], [-2.0, -2.5]]), ["temperature 1", "temperature 2"], 0)
+    about = {"n_train": 9, "seed": 0, "split": "val", "n_held_out": 2}
+    found = pd.DataFrame(table({KERNEL: kernel, "tiny": model}, about, 3), columns=COLUMNS)
+    rows = likelihood.rows_of(found)
+    assert [row["density"] for row in rows] == [KERNEL, "tiny", "tiny"]
+    assert rows[2]["of it"] == "temperature 2" and rows[2]["bits a field"] == "2.2 ± 0.2"
+    (axes,) = likelihood.bars(found).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [KERNEL, "tiny"]
+    assert "val split" in axes.get_xlabel()
