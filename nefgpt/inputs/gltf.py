@@ -20,6 +20,7 @@ _POINTS_AND_LINES, _TRIANGLES, _STRIP, _FAN = range(4), 4, 5, 6
 _DRACO = "KHR_draco_mesh_compression"
 _INSTANCES = "EXT_mesh_gpu_instancing"
 _MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression", "MESHOPT_compression")
+_MOST = 50_000_000  # vertices of all instances of a primitive
 _KNOWN = {_DRACO, _INSTANCES, "KHR_mesh_quantization", "KHR_binary_glTF"}
 # Extensions that say how a surface looks, not where it is.
 _LOOKS = ("KHR_materials_", "EXT_materials_", "ADOBE_materials_", "KHR_texture_", "EXT_texture_")
@@ -63,6 +64,8 @@ def read(path: Path) -> Soup:
                 empty += 1
             else:
                 pieces += file.triangles(primitive, mesh, placed)
+    outside = file.outside()
+    notes += [f"{outside} meshes outside of the scene left out"] * bool(outside)
     notes += [f"{skipped} primitives of points or lines left out"] * bool(skipped)
     notes += [f"{empty} primitives without positions left out"] * bool(empty)
     starts = np.cumsum([0, *(len(points) for points, _ in pieces)])
@@ -206,6 +209,13 @@ class _File:
             rest += [(child, self.matrices[key]) for child in reversed(node.get("children", []))]
         return found
 
+    def outside(self) -> int:
+        """How many nodes with meshes the scene does not show."""
+        table = self.document.get("nodes", [])
+        nodes = table if isinstance(table, dict) else dict(enumerate(table))
+        rest = (node for key, node in nodes.items() if key not in self.matrices)
+        return sum("mesh" in node or bool(node.get("meshes")) for node in rest)
+
     def primitives(self, node: dict) -> list[tuple[dict, dict]]:
         """The primitives of a node, each with its mesh."""
         keys = node.get("meshes", [node["mesh"]] if "mesh" in node else [])
@@ -225,8 +235,10 @@ class _File:
             raise ValueError("a face names a vertex that is not there")
         if "skin" in placed.node:
             return [(self._skinned(points, primitive, placed.node["skin"]), faces)]
-        found = []
-        for instance in self._instances(placed.node):
+        found, instances = [], self._instances(placed.node)
+        if len(points) * len(instances) > _MOST:
+            raise ValueError(f"{len(instances)} instances of {len(points)} vertices are too many")
+        for instance in instances:
             matrix = placed.matrix @ instance
             moved = points @ matrix[:3, :3].T + matrix[:3, 3]
             mirrored = np.linalg.det(matrix[:3, :3]) < 0

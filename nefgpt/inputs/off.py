@@ -25,7 +25,7 @@ def read(path: Path) -> Soup:
     head = _HEAD.match(lines[0]) if lines else None
     kind = "OFF"
     if head:
-        if head[2] or head[3]:
+        if head[2] or head[3] or b"nOFF" in head[0]:
             raise ValueError(f"{head[0].decode().strip()} is not read: only text in 3D is")
         kind = f"{(head[1] or head[4] or b'').decode().upper()}OFF"
         lines[0] = lines[0][head.end() :].strip()

@@ -37,7 +37,10 @@ CLAIM = 10_000_000
 def check_mesh(path: str) -> None:
     """Load and sample; what is accepted lies between bounds that need no triangle."""
     mesh = meshes.load_mesh(path)
-    cloud = sdf.sample_sdf(mesh, SDF, seed=0)
+    try:
+        cloud = sdf.sample_sdf(mesh, SDF, seed=0)
+    except InputError as error:  # of a mesh, which knows no file
+        raise InputError(f"{path}: {error}") from error
     points, distance = cloud["points"][::10].astype(float), np.abs(cloud["sdf"][::10])
     corners = (np.asarray(mesh.vertices)[np.unique(mesh.faces)] - cloud["center"]) * cloud["scale"]
     low, high = corners.min(axis=0), corners.max(axis=0)

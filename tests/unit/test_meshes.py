@@ -27,6 +27,16 @@ def test_every_format_round_trips(tmp_path, suffix):
         ("a.obj", "v 0 0 0\nv 0 0 0\nv 0 0 0\nf 1 2 3\n", "no extent"),
         ("a.obj", "v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "NaN"),
         ("a.off", "OFF\n8 12 0\n0 0 0\n", "cannot be read"),
+        ("a.off", "4OFF\n1 0 0\n0 0 0 0\n", "4OFF is not read"),
+        ("a.off", "nOFF\n4\n1 0 0\n0 0 0 0\n", "nOFF is not read"),
+        ("a.off", "OFF BINARY\n\1", "BINARY is not read"),
+        ("a.obj", "v 0 0 0\nf 0 1 1\n", "line 2, 'f 0 1 1': there is no vertex 0"),
+        ("a.obj", "v 0 0\n", "line 1"),
+        ("a.gltf", '{"buffers": [{"uri": "../b.bin"}]}', "outside of its folder"),
+        ("a.gltf", '{"buffers": [{"uri": "b.bin"}]}', "not beside it"),
+        ("a.gltf", '{"extensionsRequired": ["A_B"]}', "requires A_B"),
+        ("a.ply", "ply\nformat ascii 1.0\nelement vertex 9\nend_header\n", "no x, y, z"),
+        ("a.stl", "solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\n", "truncated"),
         ("a.txt", "hello", "unknown format"),
     ],
 )
@@ -68,3 +78,13 @@ def test_real_meshes_load():
     for path in paths:
         if path.suffix in (".off", ".obj", ".ply"):
             assert len(load_mesh(path).faces) > 50
+
+
+def test_draco(tmp_path):
+    pytest.importorskip("DracoPy", reason="the package that decodes Draco is not installed")
+    mesh = trimesh.creation.icosphere(subdivisions=2)
+    (tmp_path / "a.glb").write_bytes(mesh.export(file_type="glb", extension_draco=True))
+    assert b"KHR_draco_mesh_compression" in (tmp_path / "a.glb").read_bytes()
+    found = load_mesh(tmp_path / "a.glb")
+    assert len(found.faces) == len(mesh.faces) and found.is_watertight
+    assert found.volume == pytest.approx(mesh.volume, rel=1e-3)
