@@ -393,7 +393,8 @@ def test_folder_in_packs_with_unusable_meshes(tmp_path):
     config["dataset"]["split"] = {"train": 0.6, "val": 0.2, "test": 0.2}
     config["fit"]["fields_per_job"] = 5
     config["evaluation"]["n_samples"] = 1
-    snakemake(tmp_path, config, "all")
+    said = snakemake(tmp_path, config, "all")
+    assert "2 inputs are left out" in said and "broken.obj: the file is empty" in said
     rejected = (tmp_path / RESULTS / "rejected.tsv").read_text()
     assert "broken" in rejected and "no_faces" in rejected and rejected.count("\n") == 3
     weights = pd.read_parquet(tmp_path / RESULTS / "weights.parquet")
