@@ -477,6 +477,7 @@ def test_folder_in_packs_with_unusable_meshes(tmp_path):
     text = snakemake(tmp_path, config, "all")
     assert f"dataset: 16 meshes in {tmp_path}/meshes\n" in text
     assert f"2 inputs are left out ({RESULTS}/rejected.tsv):\n" in text
+    assert "broken.obj: the file is empty" in text
     rejected = (tmp_path / RESULTS / "rejected.tsv").read_text()
     assert "broken" in rejected and "no_faces" in rejected and rejected.count("\n") == 3
     weights = pd.read_parquet(tmp_path / RESULTS / "weights.parquet")
