@@ -221,7 +221,7 @@ def generate(
             uniforms = torch.from_numpy(np.stack(draws)).to(weight.device)  # [B, L]
             cache = KeyValueCache(model.config, stop - start, weight.device, weight.dtype)
             batch = torch.empty(uniforms.shape, dtype=torch.int64, device=weight.device)
-            batch[:, :known] = torch.from_numpy(begin)
+            batch[:, :known] = torch.from_numpy(begin).to(weight.device)
             special = torch.tensor(prefix[start:stop], device=weight.device)  # [B, P]
             tokens = torch.cat([special, batch[:, :known]], dim=1)  # [B, P + K]
             if guidance is not None:
