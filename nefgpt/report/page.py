@@ -28,8 +28,8 @@ _SCRIPTS = "viewer", "page"
 _IMAGE_TYPES = {".png": "image/webp", ".svg": "image/svg+xml"}
 _CAUTION = (
     "Published values come from other data, budgets and feature extractors; they are not to be "
-    "ranked against the measured rows. All are under HyperDiffusion's protocol, each cloud "
-    "normalised by its own mean and deviation."
+    "ranked against the measured rows. Those that HyperDiffusion measured are under its protocol, "
+    "each cloud normalised by its own mean and deviation."
 )
 # Who measured the published rows, as the NeF-GPT report prints them.
 _REEVALUATED = "HyperDiffusion's re-evaluation"
