@@ -35,6 +35,7 @@ STAGES = {
     "regression": Stage("generators.regression", "a transformer on continuous weights"),
     "decode": Stage("evaluation.decode", "fields to meshes or images"),
     "clouds": Stage("evaluation.clouds", "what the metrics compare of real signals"),
+    "fits": Stage("evaluation.fits", "fit the test signals, measure all fields by shape"),
     "classifier": Stage("evaluation.classifier", "train a classifier on real images"),
     "metrics": Stage("evaluation.score", "score samples against the test split"),
     "evaluate": Stage("evaluation.alone", "score folders of meshes, clouds or images by anybody"),

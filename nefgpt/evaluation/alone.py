@@ -105,13 +105,18 @@ def evaluate(
     return metrics, intervals.halves([(draw, known)], args.seed), near
 
 
-def told(metrics: pd.DataFrame, spread: pd.DataFrame, args: argparse.Namespace) -> str:
-    """What is printed: by what protocol, and each measure with its interval."""
+def told(metrics: pd.DataFrame, spread: pd.DataFrame, args: argparse.Namespace, points: int) -> str:
+    """What is printed: by what protocol, and each measure with its interval.
+
+    Parameters
+    ----------
+    points : of each cloud; 0 for images.
+    """
     first = metrics.iloc[0]
     lines = [f"{first['method']}: {first['n_generated']} samples, {args.reference}: as many"]
     protocol = f"seed {args.seed}, normalisation {first['normalisation']}"
-    if first["normalisation"] != "none" or args.normalisation == "none":
-        protocol += f", {args.points} points"
+    if points:
+        protocol += f", {points} points"
     if args.emd_points:
         protocol += f", {args.emd_points} for EMD"
     extractors = "; ".join(sorted(set(metrics["extractor"]) - {""}))
@@ -170,4 +175,5 @@ def main() -> None:
         write_text(args.out / "intervals.csv", spread.to_csv(index=False))
         if near:
             write_text(args.out / "nearest.csv", nearest_table(ids, near).to_csv(index=False))
-    sys.stdout.write(told(metrics, spread, args))
+    points = generated.shape[1] if generated.ndim == 3 and generated.shape[2] == 3 else 0
+    sys.stdout.write(told(metrics, spread, args, points))

@@ -10,7 +10,6 @@ from tqdm import tqdm
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import atomic_path, read_json, read_table, write_text
 from nefgpt.evaluation.settings import NORMALISATIONS
-from nefgpt.generators.ladder import choose_train
 from nefgpt.signals.file import check_one_size, load_signal
 from nefgpt.signals.kind import KINDS, Kind, named
 
@@ -82,6 +81,8 @@ def main() -> None:
         wanted = [row for row in list(read_json(args.shapes)) if row[1] == args.split]
         table, clouds = gather(wanted, args.signal_dir, named(args.kind), args.normalisation)
     else:
+        from nefgpt.generators.ladder import choose_train  # loads pyarrow
+
         table = read_table(args.clouds.with_suffix(".csv"), COLUMNS)
         seeds = range(args.seed, args.seed + args.draws)
         chosen = [choose_train(len(table), args.n_samples, seed) for seed in seeds]

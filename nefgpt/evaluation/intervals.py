@@ -29,8 +29,10 @@ COLUMNS = (
 )
 
 
-def _of_half(draw: Samples, known: Known, rows: np.ndarray, references: np.ndarray) -> dict:
-    """Measures of some of the samples and references that are compared."""
+def _of_half(
+    draw: Samples, known: Known, chosen: tuple, rows: np.ndarray, references: np.ndarray
+) -> dict:
+    """Measures of some of the samples and references that are compared, which are `chosen`."""
     some = draw.pairs(known).some(rows, references)
     found = sets.of(some)
     if len(rows) > neighbours.K_DENSITY:
@@ -38,12 +40,9 @@ def _of_half(draw: Samples, known: Known, rows: np.ndarray, references: np.ndarr
     if draw.moved_pairs(known) is not None:
         found |= transport.of(draw.moved_pairs(known).some(rows, references))
     if draw.distance is not None:
-        places, others = (
-            part[half] for part, half in zip(draw.chosen(known), (rows, references), strict=True)
-        )
-        unseen = known.nearest_train
-        found["novelty"] = novelty.ratio(draw.distance[places], unseen[others])
-        found["copies %"] = 100 * float((draw.distance[places] < unseen.min()).mean())
+        apart, unseen = draw.distance[chosen[0][rows]], known.nearest_train
+        found["novelty"] = novelty.ratio(apart, unseen[chosen[1][references]])
+        found["copies %"] = 100 * float((apart < unseen.min()).mean())
     return found
 
 
@@ -58,14 +57,15 @@ def halves(draws: Sequence[tuple[Samples, Known]], seed: int) -> dict[str, np.nd
         return {}
     rng = np.random.default_rng(stable_seed(seed, "halves of the references"))
     own = [np.random.default_rng(stable_seed(draw.seed, "halves")) for draw, _ in draws]
+    chosen = [draw.chosen(known) for draw, known in draws]
     found = []
     for _ in range(N_HALVES):
         order = rng.random(max(len(known.reference) for _, known in draws))
         parts = []
-        for (draw, known), n, of_draw in zip(draws, sizes, own, strict=True):
-            references = np.argsort(order[draw.chosen(known)[1]])[: n // 2]
+        for one, compared, n, of_draw in zip(draws, chosen, sizes, own, strict=True):
+            references = np.argsort(order[compared[1]])[: n // 2]
             rows = of_draw.permutation(n)[: n // 2]
-            parts.append(_of_half(draw, known, rows, references))
+            parts.append(_of_half(*one, compared, rows, references))
         found.append({name: np.mean([part[name] for part in parts]) for name in parts[0]})
     return {name: np.array([one[name] for one in found]) for name in found[0]}
 

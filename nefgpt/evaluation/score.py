@@ -99,17 +99,25 @@ def score_draws(
 
 
 def halves_of(
-    known: Known, table: "pd.DataFrame", kind: Kind, seeds: range
+    known: Known,
+    table: "pd.DataFrame",
+    kind: Kind,
+    seeds: range,
+    fields: np.ndarray | None = None,
+    train: np.ndarray | None = None,
 ) -> list[tuple[Samples, Known]]:
     """For each seed one half of the references as samples against the other.
 
     Parameters
     ----------
     table : what is known of each reference.
+    fields : what is compared of the references' fields, which stand in for them as samples.
+    train : with `fields`, clouds or images of the train split.
     """
-    draws = []
+    draws, n = [], len(known.reference) // 2
+    if not n:
+        raise InputError("one test signal has no halves: change dataset.split")
     for seed in seeds:
-        n = len(known.reference) // 2
         order = np.random.default_rng(stable_seed(seed, "test halves")).permutation(2 * n)
         some, others = np.sort(order[:n]), np.sort(order[n:])
 
@@ -119,16 +127,18 @@ def halves_of(
             sides = ((some, some), (some, others), (others, others))
             return Pairs(*(distances[np.ix_(*pair)] for pair in sides))
 
-        draw = Samples(known.reference[some], table.iloc[some], kind, seed)
-        draw.distance, draw.found = known.nearest_train[some], among(known.among)
-        moved = known.moved
-        if moved is not None:
-            draw.found_moved, moved = among(moved), moved[np.ix_(others, others)]
+        moved, own = known.moved, known.reference if fields is None else fields
+        draw = Samples(own[some], table.iloc[some], kind, seed)
+        if fields is None:
+            draw.distance, draw.found = known.nearest_train[some], among(known.among)
+            draw.found_moved = None if moved is None else among(moved)
+        else:
+            draw.distance = kind.nearest(own[some], train, 1)[1][:, 0]
         half = known._replace(
             reference=known.reference[others],
-            among=draw.found.rr,
+            among=known.among[np.ix_(others, others)],
             nearest_train=known.nearest_train[others],
-            moved=moved,
+            moved=None if moved is None else moved[np.ix_(others, others)],
         )
         draws.append((draw, half))
     return draws
@@ -144,10 +154,11 @@ def apart_in_weights(fields: Path, weights: Path) -> tuple[np.ndarray, np.ndarra
     from nefgpt.fitting.weights import read_fields  # loads pyarrow
 
     known = read_fields(weights)
-    train = known.weights[known.of_split("train")].astype(float)
+    train = known.weights[known.of_split("train")]
 
     def nearest(some: np.ndarray) -> np.ndarray:
-        return np.array([np.sqrt(np.square(train - one).sum(axis=1).min()) for one in some])
+        found = [np.square(train - one).sum(axis=1).min() for one in some]
+        return np.sqrt(np.array(found, float))
 
     return nearest(read_fields(fields).weights), nearest(known.weights[known.of_split("val")])
 
@@ -239,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--fpd", help="evaluation.fpd block, JSON or @file")
         command.add_argument("--halves", type=Path, help=".npz for intervals")
     one.add_argument("--clouds", type=Path, required=True, help="of the samples, .npy")
+    half.add_argument("--clouds", type=Path, help="of the test signals' fields, to stand in")
     one.add_argument("--samples", type=Path, required=True, help="samples.csv, what they are")
     one.add_argument("--fields", type=Path, help="of the samples, fields.parquet")
     one.add_argument("--weights", type=Path, help="with --fields: weights.parquet")
@@ -284,7 +296,8 @@ def main() -> None:
     if args.command == "score" and args.fields and not args.weights:
         parser.error("--fields needs --weights")
     reference, train, kind = read_clouds(args.reference), read_clouds(args.train), named(args.kind)
-    generated = read_clouds(args.clouds) if args.command == "score" else reference[:0]
+    given = getattr(args, "clouds", None)
+    generated = read_clouds(given) if given else reference[:0]
     if args.normalisation == "class":
         train, reference, generated = in_class_frame(train, reference, generated)
     if args.command == "reference":
@@ -298,7 +311,10 @@ def main() -> None:
     if args.command == "halves":
         table = read_table(args.reference.with_suffix(".csv"), ["shape_id", "label", "valid"])
         seeds = range(args.seed, args.seed + args.draws)
-        draws = halves_of(known, table, kind, seeds)
+        if given and len(generated) != len(reference):
+            raise InputError(f"{given} are not the fields of {args.reference}: delete both")
+        fields = generated if given else None
+        draws = halves_of(known, table, kind, seeds, fields, train)
     else:
         draws = _score(args, known, train, generated)
     metrics = measure_draws(draws, args.normalisation)

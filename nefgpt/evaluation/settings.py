@@ -27,6 +27,7 @@ class Evaluation:
     normalisation: Literal["shape", "class", "box"] = "shape"
     emd_points: Annotated[int, Ge(1), Le(2048)] | None = None
     fpd: Fpd | None = None
+    fits: bool = False
 
 
 @settings

@@ -12,6 +12,7 @@ from nefgpt.signals.kind import KINDS as SIGNALS
 # Names that no model can have.
 RESERVED = (
     "test-halves",
+    "test-fields",
     *(entry.real for entry in SIGNALS.values()),
     *(kind for kind, entry in KINDS.items() if not entry.learns),
 )

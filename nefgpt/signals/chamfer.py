@@ -17,7 +17,7 @@ def _columns(clouds: np.ndarray) -> np.ndarray:
 
 _both_nearest = Compiled(__name__, "both_nearest", F2, F2, F1, F1)
 _chamfers = Compiled(__name__, "chamfers", F2, int, F3, int, D1, F1, F1)
-_nearest_clouds = Compiled(__name__, "nearest_clouds", F2, int, F3, int, I1, I1, D1, F1, F1)
+_nearest_clouds = Compiled(__name__, "nearest_clouds", F2, I1, F3, int, I1, I1, D1, F1, F1)
 
 
 def _spare(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +83,8 @@ def chamfer_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 def nearest_clouds(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k clouds of `b` nearest to each of `a`, as all pairs of distances would give them.
 
-    A third of the work, as many clouds are soon seen to be too far: those are looked at first
-    that are near by every sixteenth point.
+    A small part of the work, as many clouds are soon seen to be too far: those are looked at
+    first that are near by every sixteenth point, and of a cloud the outermost points.
 
     Parameters
     ----------
@@ -103,7 +103,10 @@ def nearest_clouds(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np
     if not len(valid):
         return few, distances
     order = chamfer_matrix(a[valid, ::16], b[:, ::16]).argsort(axis=1, kind="stable")
-    columns, others = _columns(a[valid]), _columns(b)
+    outermost = np.argsort(-np.square(a[valid] - b.mean(axis=(0, 1))).sum(axis=2), axis=1)
+    places = np.argsort(outermost, axis=1)
+    columns = _columns(np.take_along_axis(a[valid], outermost[..., None], axis=1))
+    others = _columns(b)
     from tqdm import tqdm
 
     with tqdm(total=len(valid), desc="nearest", unit="cloud", mininterval=1) as bar:
@@ -112,7 +115,7 @@ def nearest_clouds(a: np.ndarray, b: np.ndarray, k: int) -> tuple[np.ndarray, np
             for i in range(part.start, part.stop):
                 found = few[valid[i]], distances[valid[i]]
                 found += _spare(columns, others)
-                _nearest_clouds(columns[i], a.shape[1], others, b.shape[1], order[i], *found)
+                _nearest_clouds(columns[i], places[i], others, b.shape[1], order[i], *found)
                 bar.update()
 
         in_threads(some, len(valid))

@@ -42,12 +42,14 @@ def chamfers(a, n, b, m, result, to_a, to_b):
 
 
 @numba.njit(**_EXACT)
-def nearest_clouds(a, n, b, m, order, few, distances, to_a, to_b):
+def nearest_clouds(a, places, b, m, order, few, distances, to_a, to_b):
     """Numbers `few` [k] and `distances` [k] of the clouds [j, 3, M] nearest to one [3, N].
 
     As soon as a part of a cloud's sum is larger than the k-th distance so far, its rest is left.
+    Point i of the cloud is at places[i] in `a`, so that the sum of all is of the cloud's order.
     """
     few[:], distances[:] = -1, np.inf
+    n = len(places)
     for j in order:
         to_b[:] = _FAR
         limit, total, i = distances[-1] * n, 0.0, 0
@@ -58,7 +60,10 @@ def nearest_clouds(a, n, b, m, order, few, distances, to_a, to_b):
             i += CLOSE
         if total > limit:
             continue
-        found = _mean(to_a, n) + _mean(to_b, m)
+        whole = 0.0
+        for p in range(n):
+            whole += to_a[places[p]]
+        found = whole / n + _mean(to_b, m)
         place = len(few)
         while place and (found, j) < (distances[place - 1], few[place - 1]):
             place -= 1

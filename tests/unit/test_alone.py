@@ -21,8 +21,6 @@ from nefgpt.signals import shapes
 from nefgpt.signals.sdf import prepare
 from nefgpt.signals.settings import Sdf
 
-REAL = Path(__file__).parents[3] / "shared/data/airplanes"
-
 
 def solid(seed: int) -> trimesh.Trimesh:
     mesh = trimesh.creation.icosphere(subdivisions=2)
@@ -101,10 +99,10 @@ def test_clouds_in_any_file_are_the_same_clouds(tmp_path, monkeypatch, capsys):
     for value in values.values():
         np.testing.assert_allclose(value, values["npy"], rtol=1e-5)
     words = [tmp_path / "all.npy", tmp_path / "reference.npy", "--normalisation", "none"]
-    words += ["--points", 60, "--emd-points", 30, "--out", tmp_path / "out"]
+    words += ["--emd-points", 30, "--out", tmp_path / "out"]
     text, value = run(monkeypatch, capsys, *words)
     assert value["MMD x100"] == 100 * shapes.distances(whole, reference).min(axis=0).mean()
-    assert value["MMD-EMD x100"] > 0 and "30 for EMD" in text
+    assert value["MMD-EMD x100"] > 0 and "60 points, 30 for EMD" in text
     words = [tmp_path / "all.npy", tmp_path / "reference.npy", "--normalisation", "class"]
     _, value = run(monkeypatch, capsys, *words, "--points", 60, "--out", tmp_path / "out")
     framed = in_class_frame(reference, whole)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import trimesh
 
 from nefgpt.fields.fits import Space
 from nefgpt.fields.settings import Optimiser
@@ -96,6 +97,68 @@ def test_few_samples_are_evaluated(trained, monkeypatch):
     )
     surface.evaluate_near(spec, field, 256)
     assert sum(seen) < 256**3 / 10
+
+
+ANALYTIC = {
+    "sphere": (
+        lambda p: np.linalg.norm(p - [0.02, -0.01, 0.03], axis=1) - 0.3,
+        4 * np.pi * 0.3**2,
+        4 / 3 * np.pi * 0.3**3,
+    ),
+    "torus": (
+        lambda p: torus(p, (0.01, 0.02, -0.02), 0.28, 0.12),
+        4 * np.pi**2 * 0.28 * 0.12,
+        2 * np.pi**2 * 0.28 * 0.12**2,
+    ),
+    "sphere cut by the border": (
+        lambda p: np.linalg.norm(p - [0.5, 0, 0], axis=1) - 0.3,
+        3 * np.pi * 0.3**2,  # half of the sphere, and the disc that closes it
+        2 / 3 * np.pi * 0.3**3,
+    ),
+}
+
+
+def on_grid(distance, resolution: int) -> np.ndarray:
+    """Values float32 [n, n, n] of a signed distance on the corner-exact grid."""
+    axis = np.linspace(-0.5, 0.5, resolution)
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+    return distance(points.reshape(-1, 3)).reshape((resolution,) * 3).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["sphere", "torus"])
+def test_area_and_volume_converge_at_second_order(name):
+    distance, area, volume = ANALYTIC[name]
+    errors = []
+    for resolution in (25, 49, 97):
+        vertices, faces = surface.marching_cubes(on_grid(distance, resolution), 0.0)
+        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        assert mesh.is_watertight and mesh.is_winding_consistent
+        errors.append([abs(mesh.area / area - 1), abs(mesh.volume / volume - 1)])
+    for coarse, fine in zip(errors[:-1], errors[1:], strict=True):
+        for first, second in zip(coarse, fine, strict=True):
+            assert 3.2 < first / second < 4.8, "half the cells, a quarter of the error"
+
+
+def test_a_surface_cut_by_the_border_is_closed_where_it_is_cut():
+    distance, area, volume = ANALYTIC["sphere cut by the border"]
+    for resolution in (33, 65):
+        vertices, faces = surface.marching_cubes(on_grid(distance, resolution), 0.0)
+        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        cell = 1 / (resolution - 1)
+        assert mesh.is_watertight
+        assert 0.5 <= vertices[:, 0].max() <= 0.5 + cell, "the lid lies within the next cell"
+        assert mesh.volume == pytest.approx(volume, abs=np.pi * 0.3**2 * cell)
+        assert mesh.area == pytest.approx(area, rel=2 * cell / 0.3 + 0.01)
+
+
+def test_vertices_are_where_the_grid_says():
+    """A plane at any height: exact where values are linear along the edges."""
+    for height in (-0.4, -0.123, 0.0, 0.31):
+        grid = on_grid(lambda p, height=height: p[:, 2] - height, 17)
+        vertices, _ = surface.marching_cubes(grid, 0.0)
+        inner = (np.abs(vertices) < 0.5).all(axis=1)
+        inner &= vertices[:, 2] > -0.45
+        np.testing.assert_allclose(vertices[inner][:, 2], height, atol=1e-6)
 
 
 def test_a_broken_field_has_no_surface():

@@ -46,7 +46,7 @@ def test_contracts(run):
     assert {"iou_quantised", "chamfer_quantised"} <= set(tokens)
     assert max(map(max, tokens.tokens)) < TINY["tokens"]["n_codes"]
     metrics = pd.read_csv(results / "tables/metrics.csv")
-    columns = "method,setting,metric,value,seed,n_generated,n_reference"
+    columns = "method,setting,metric,value,seed,n_generated,n_reference,normalisation,extractor"
     assert ",".join(metrics.columns) == columns
     rows = ["train-meshes", "train-fields", "quantised-train-fields", "gaussian", "tiny"]
     assert list(dict.fromkeys(metrics.method)) == rows
@@ -74,6 +74,8 @@ def test_fields_of_real_shapes_are_in_mesh_units(run):
 DRAWN = {"config", "figures", "report"}
 PRESENT = DRAWN | {"tables"}
 SCORED = {"extract", "score"} | PRESENT
+JUDGED = {"score"} | PRESENT
+NETWORK = str(ROOT / "pyproject.toml")  # nothing reads it in a dry run
 GENERATED = {"sample"} | SCORED
 SAMPLES = GENERATED | {"sample_untrained"}
 TOKENS = SAMPLES | {"tokens", "train"}
@@ -167,6 +169,12 @@ STALE = {
     "extract.min_component": (0.5, SCORED),
     "evaluation.n_samples": (1, SAMPLES | {"choose_real"}),
     "evaluation.draws": (3, SAMPLES | {"choose_real"}),
+    "evaluation.normalisation": ("box", SCORED | REAL),
+    "evaluation.emd_points": (9, JUDGED | {"reference_distances"}),
+    "evaluation.fits": (True, {"fits"} | PRESENT),
+    "evaluation.fpd.checkpoint": (NETWORK, JUDGED),
+    "evaluation.fpd.extractor": ("pointnet2", JUDGED, {"evaluation.fpd.checkpoint": NETWORK}),
+    "evaluation.fpd.axes": ([0, 2, 1], JUDGED, {"evaluation.fpd.checkpoint": NETWORK}),
 }
 OTHER_SHAPES = "the run has other shapes, or another folder"
 NOT_COMPARED = {

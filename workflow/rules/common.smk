@@ -90,8 +90,10 @@ CHANNELS = CHECKED.field.out_dim if CHECKED.dataset.kind == "images" else None
 N_TEST = sum(shape.split == "test" for shape in SHAPES)
 N_SAMPLES = CONFIG["evaluation"]["n_samples"] or N_TEST
 ROWS = [row[:2] for row in CHECKED.rows]
-HALVES = "test-halves"
-SCORED = [ROWS[0], (HALVES, "all"), *ROWS[1:]]
+HALVES, TEST_FIELDS = "test-halves", "test-fields"
+FITS = CONFIG["evaluation"]["fits"]
+TEST_ROWS = [(HALVES, "all"), *([(TEST_FIELDS, "all")] if FITS else [])] if N_TEST >= 4 else []
+SCORED = [ROWS[0], *TEST_ROWS, *ROWS[1:]]
 FPD = CONFIG["evaluation"]["fpd"]
 NORMALISATION = CONFIG["evaluation"]["normalisation"]
 NORMALISATION = NORMALISATION if NORMALISATION != "shape" else None  # the commands' default

@@ -124,7 +124,7 @@ rule score:
     log:
         f"{RESULTS}/logs/score/{{model}}/{{setting}}.log",
     wildcard_constraints:
-        model=f"(?!{HALVES}/).+",
+        model=f"(?!({HALVES}|{TEST_FIELDS})/).+",
     conda:
         "../envs/core.yaml"
     resources:
@@ -156,7 +156,8 @@ rule score:
         " --halves {output.halves} > {log} 2>&1"
 
 
-# What the choice of test signals alone gives: half of them as samples against the other half.
+# Half of the test split as samples against the other half: what the choice of test signals alone
+# gives; and the fields of that half, what fitting costs signals that nothing has seen.
 rule score_halves:
     input:
         reference=f"{RESULTS}/clouds/test.npy",
@@ -165,19 +166,26 @@ rule score_halves:
         distances=rules.reference_distances.output,
         classifier=rules.classifier.output.model if LABELLED else [],
         network=FPD["checkpoint"] if FPD else [],
+        clouds=lambda wildcards: (
+            f"{RESULTS}/samples/{TEST_FIELDS}/all/clouds.npy"
+            if wildcards.model == TEST_FIELDS
+            else []
+        ),
     output:
-        metrics=f"{RESULTS}/samples/{HALVES}/all/metrics.csv",
-        halves=f"{RESULTS}/samples/{HALVES}/all/halves.npz",
+        metrics=f"{RESULTS}/samples/{{model}}/all/metrics.csv",
+        halves=f"{RESULTS}/samples/{{model}}/all/halves.npz",
     log:
-        f"{RESULTS}/logs/score/{HALVES}.log",
+        f"{RESULTS}/logs/score/{{model}}.log",
+    wildcard_constraints:
+        model=f"{HALVES}|{TEST_FIELDS}",
     conda:
         "../envs/core.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        options=options(
-            method=HALVES,
+        options=lambda wildcards: options(
+            method=wildcards.model,
             setting="all",
             seed=CONFIG["seed"],
             draws=CONFIG["evaluation"]["draws"],
@@ -185,12 +193,51 @@ rule score_halves:
             normalisation=NORMALISATION,
             fpd=FPD,
             classifier=f"{RESULTS}/classifier.safetensors" if LABELLED else None,
+            clouds=(
+                f"{RESULTS}/samples/{TEST_FIELDS}/all/clouds.npy"
+                if wildcards.model == TEST_FIELDS
+                else None
+            ),
         ),
         version=version("evaluate"),
     shell:
         "python -m nefgpt metrics halves --reference {input.reference} --train {input.train}"
         " --distances {input.distances} {params.options} --out {output.metrics}"
         " --halves {output.halves} > {log} 2>&1"
+
+
+rule fits:
+    input:
+        shapes=rules.list_shapes.output,
+        checked=ancient(str(rules.shapes.output.shapes)),
+        signals=signals([*FITTED, *of_split("test")]),
+        template=rules.template.output,
+        weights=rules.weights.output,
+        codebook=rules.tokens.output.codebook,
+    output:
+        fields=f"{RESULTS}/samples/{TEST_FIELDS}/all/fields.parquet",
+        table=f"{RESULTS}/tables/fits.csv",
+        text=f"{RESULTS}/tables/fits.md",
+    log:
+        f"{RESULTS}/logs/fits.log",
+    conda:
+        "../envs/core.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        options=options(
+            settings=without(CONFIG["fit"], "fields_per_job"),
+            seed=CONFIG["seed"],
+            signal_dir=SIGNALS,
+            work_dir=f"{RESULTS}/fields/test",
+        ),
+        version=f"{version('fit')}, {version('evaluate')}",
+    shell:
+        "python -m nefgpt fits --shapes {input.shapes} --template {input.template}"
+        " --weights {input.weights} --codebook {input.codebook} {params.options}"
+        " --fields {output.fields} --out {output.table} > {log} 2>&1"
 
 
 rule tune:
@@ -231,6 +278,7 @@ rule tables:
     input:
         metrics=[f"{RESULTS}/samples/{m}/{s}/metrics.csv" for m, s in SCORED],
         halves=[f"{RESULTS}/samples/{m}/{s}/halves.npz" for m, s in SCORED],
+        fits=rules.fits.output.table if FITS else [],
     output:
         metrics=f"{RESULTS}/tables/metrics.csv",
         csv=f"{RESULTS}/tables/table2.csv",

@@ -80,7 +80,7 @@ rule sample:
 # The ladder of bounds and what needs no training: on a cluster they wait for no GPU.
 use rule sample as sample_untrained with:
     wildcard_constraints:
-        model=f"(?!({REAL}|{'|'.join(map(re.escape, MODELS))})/).+",
+        model=f"(?!({REAL}|{TEST_FIELDS}|{'|'.join(map(re.escape, MODELS))})/).+",
     priority: 1
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
@@ -113,7 +113,7 @@ rule extract:
             out_dir=f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}",
             reference=None if ABOUT.extracted else f"{RESULTS}/clouds/test.npy",
             # Fields of real shapes go back to their mesh's own units.
-            signal_dir=SIGNALS if wildcards.model in BOUNDS else None,
+            signal_dir=SIGNALS if wildcards.model in (*BOUNDS, TEST_FIELDS) else None,
             normalisation=NORMALISATION,
         ),
         version=version("extract"),
