@@ -10,8 +10,13 @@ from nefgpt.evaluation.metric import COLUMNS
 from nefgpt.report.style import COLORS, GREY, MARKS, grid, styled
 
 CHART = "1-NNA %", "COV %", "MMD x100", "novelty"
-_AROUND = [(8, 0), (-8, 0), (0, 9), (0, -9), (7, 8), (-7, 8), (7, -8), (-7, -8)]
-_AROUND += [(2 * x, 2 * y) for x, y in _AROUND] + [(3 * x, 3 * y) for x, y in _AROUND]
+TICKS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of novelty
+# Where a name may stand, in points from its own; near ones are tried first.
+_AROUND = [
+    (round(far * np.cos(angle), 3), round(far * np.sin(angle), 3))
+    for far in (9, 14, 20, 28, 38)
+    for angle in np.arange(0, 2 * np.pi, np.pi / 8)
+]
 
 
 class Line(NamedTuple):
@@ -41,7 +46,7 @@ def looks(lines: list[Line]) -> dict[Line, dict]:
     found = {}
     for line in lines:
         if line.role == "bound":
-            mark, color = "sdo"[bounds.index(line) % 3], GREY
+            mark, color = "sdop*"[bounds.index(line) % 5], GREY
         else:
             place = methods.index(line.method)
             mark, color = MARKS[place % len(MARKS)], COLORS[place % len(COLORS)]
@@ -95,6 +100,12 @@ def ladder_chart(intervals: pd.DataFrame, lines: list[Line]) -> Figure:
     return fig
 
 
+def _box(text, dpi: float) -> tuple[float, float, float, float, float]:
+    """Where a text stands, in points, and how bad it is to hide it."""
+    frame = text.get_window_extent()
+    return (*(side * 72 / dpi for side in (frame.x0, frame.y0, frame.x1, frame.y1)), 0.7)
+
+
 def _write(fig: Figure, ax, points: list[tuple], bars: list[tuple]) -> None:
     """Names of points (x, y, name), where they hide neither each other, nor points, nor bars.
 
@@ -109,10 +120,11 @@ def _write(fig: Figure, ax, points: list[tuple], bars: list[tuple]) -> None:
     left, right, bottom, top = (
         side * 72 / fig.dpi for side in (frame.x0, frame.x1, frame.y0, frame.y1)
     )
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    taken = [(x - 4, y - 4, x + 4, y + 4, 1.0) for x, y in at]
     for (x, y), (x0, x1, y0, y1) in zip(at, bars, strict=True):
         (x0, y0), (x1, y1) = ax.transData.transform([(x0, y0), (x1, y1)]) * 72 / fig.dpi
-        taken += [(x0, y - 1, x1, y + 1), (x - 1, y0, x + 1, y1)]
+        taken += [(x0, y - 1, x1, y + 1, 0.5), (x - 1, y0, x + 1, y1, 0.5)]
+    taken += [_box(text, fig.dpi) for text in ax.texts]
     for (x, y), (*place, text) in zip(at, points, strict=True):
         wide, high = 3.9 * len(text), 7.0
         best, least = None, np.inf
@@ -120,15 +132,17 @@ def _write(fig: Figure, ax, points: list[tuple], bars: list[tuple]) -> None:
             x0 = x + dx - (wide if dx < 0 else 0 if dx else wide / 2)
             box = (x0, y + dy - high / 2, x0 + wide, y + dy + high / 2)
             hidden = sum(
-                max(0, min(box[2], other[2]) - max(box[0], other[0]))
+                other[4]
+                * max(0, min(box[2], other[2]) - max(box[0], other[0]))
                 * max(0, min(box[3], other[3]) - max(box[1], other[1]))
                 for other in taken
             )
             hidden += 1e3 * (box[0] < left or box[2] > right or box[1] < bottom or box[3] > top)
-            if hidden + 0.01 * np.hypot(dx, dy) < least:
-                best, least = (dx, dy, box), hidden + 0.01 * np.hypot(dx, dy)
+            hidden += 0.3 * np.hypot(dx, dy)
+            if hidden < least:
+                best, least = (dx, dy, box), hidden
         dx, dy, box = best
-        taken.append(box)
+        taken.append((*box, 1.0))
         ax.annotate(
             text, place, xytext=(dx, dy), textcoords="offset points", fontsize=6.5, va="center",
             ha="right" if dx < 0 else "left" if dx else "center",
@@ -179,8 +193,15 @@ def plane(intervals: pd.DataFrame, lines: list[Line], quality: str = "1-NNA %") 
     ax.annotate("as new as test inputs", (1, 0), xytext=(3, 3), rotation=90, va="bottom",
                 xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7,
                 color=GREY)  # fmt: skip
-    ax.margins(0.12)
-    ax.set(xlabel="novelty", ylabel=column.heading, title="Quality against novelty")
+    # A row far from all training inputs would press all others together.
+    ax.set_xscale("symlog", linthresh=1, linscale=0.4)
+    far = max((right for _, right, *_ in bars), default=1.0)
+    ticks = [tick for tick in TICKS if tick <= max(1.5, far)]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    ax.minorticks_off()
+    ax.margins(0.1)
+    ax.set(xlabel="novelty (logarithmic beyond 1)", ylabel=column.heading)
+    ax.set_title("Quality against novelty")
     if missing:
         ax.set_title(f"Quality against novelty (without a number: {', '.join(missing)})")
     _write(fig, ax, points, bars)

@@ -150,9 +150,7 @@ def _of_fits(run: Run) -> list[Drawing]:
             "fits.svg",
             "How well each field, and what quantisation leaves of it, keeps its signal, worst "
             "first; the worst of the train split are named.",
-            lambda: plots.fits_by_shape(
-                [entry[1:] for entry in _measured(run)], run.fields.shape_ids, run.fields.splits
-            ),
+            lambda: _fits(run),
         ),
         Drawing(
             "worst.png",
@@ -161,6 +159,19 @@ def _of_fits(run: Run) -> list[Drawing]:
             lambda: _worst(run),
         ),
     ]
+
+
+def _fits(run: Run) -> Figure:
+    """Train and val fields and, where `evaluation.fits` has made them, those of test signals."""
+    tests, panels = run.test_fits(), []
+    parts = {what: tests[tests["what"] == what] for what in ("field", "quantised")}
+    for name, title, low_is_bad, values in _measured(run):
+        both = {
+            what: np.concatenate([numbers, parts[what][name]]) for what, numbers in values.items()
+        }
+        panels.append((title, low_is_bad, both))
+    splits = [*run.fields.splits, *["test"] * len(parts["field"])]
+    return plots.fits_by_shape(panels, run.fields.shape_ids, splits)
 
 
 def _worst(run: Run) -> Figure:

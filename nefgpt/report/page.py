@@ -27,19 +27,9 @@ PACKAGES = (
 _SCRIPTS = "viewer", "page"
 _IMAGE_TYPES = {".png": "image/webp", ".svg": "image/svg+xml"}
 _CAUTION = (
-    "Published values come from other data, budgets and feature extractors; they are not to be "
-    "ranked against the measured rows. All are under HyperDiffusion's protocol, each cloud "
-    "normalised by its own mean and deviation."
+    f"{tables.PUBLISHED_NOTE} Published values come from other data, budgets and feature "
+    "extractors; they are not to be ranked against the measured rows."
 )
-# Who measured the published rows, as the NeF-GPT report prints them.
-_REEVALUATED = "HyperDiffusion's re-evaluation"
-_SOURCES = {
-    "PVD": _REEVALUATED,
-    "DPC": _REEVALUATED,
-    "Voxel baseline": "HyperDiffusion",
-    "HyperDiffusion": "HyperDiffusion",
-    "NeF-GPT": "NeF-GPT report, settings (top-k, temperature)",
-}
 
 
 class Column(NamedTuple):
@@ -145,8 +135,6 @@ def sample_metrics(
         ("Published", "published", _CAUTION),
     ):
         part = frame[frame["source"] == source].drop(columns="source")
-        if source == "published" and len(part):
-            part.insert(2, "measured by", part["method"].map(_SOURCES))
         if len(part):
             blocks.append(Block(title, columns_of(part), note))
     rows, about = intervals

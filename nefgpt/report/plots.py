@@ -225,19 +225,20 @@ def fits_by_shape(
     ----------
     panels : title of a measure, whether low values are bad, and [n] values by what they are of,
         the first of which names the worst.
-    names, splits : of the n signals.
+    names, splits : of the n signals; names only of those of the train split are used, which
+        stand among the first.
     """
     fig, axes = grid(1, len(panels), 5.2 * len(panels), 3.6)
-    of = np.asarray(splits)
+    of, worst = np.asarray(splits), "none"
     for ax, (title, low_is_bad, series) in zip(axes[0], panels, strict=True):
         for i, (what, values) in enumerate(series.items()):
-            for split, mark in (("train", "."), ("val", "^")):
+            for split, mark in (("train", "."), ("val", "^"), ("test", "s")):
                 rows = np.flatnonzero((of == split) & np.isfinite(values))
+                if not len(rows):
+                    continue
                 rows = rows[np.argsort(values[rows] if low_is_bad else -values[rows])]
-                share = 100 * (np.arange(len(rows)) + 0.5) / max(1, len(rows))
-                label = (
-                    f"{what}, {split} (median {np.median(values[rows]):.3g})" if len(rows) else ""
-                )
+                share = 100 * (np.arange(len(rows)) + 0.5) / len(rows)
+                label = f"{what}, {split} (median {np.median(values[rows]):.3g})"
                 style = {"ls": LINES[i], "marker": mark, "ms": 3.5, "mfc": "white" if i else None}
                 style["markevery"] = max(1, len(rows) // 60)  # a mark takes long to write
                 ax.plot(share, values[rows], color=COLORS[i], lw=0.9, label=label, **style)

@@ -225,6 +225,19 @@ class Run:
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         return [{name: row.get(name, "") for name in names} for row in rows.values()]
 
+    def test_fits(self) -> pd.DataFrame:
+        """How well fields of test signals keep them, as `evaluation.fits` measures it.
+
+        `shape_id`, `what` ("field" or "quantised") and measures; without lines where it is off.
+        """
+        path = self.folder / "tables" / "fits.csv"
+        names = ["shape_id", "split", "what", *self.kind.KEPT]
+        found = pd.DataFrame(columns=names)
+        if self.config.evaluation.fits:
+            found = read_table(path, names)[names]
+        found = found[found["split"] == "test"].replace("", np.nan)  # of a field without a surface
+        return found.astype(dict.fromkeys(self.kind.KEPT, float))
+
     @cached_property
     def lines(self) -> list[Line]:
         """The table's rows, as plots show them; what is no row of fields is a bound."""

@@ -79,11 +79,12 @@ def _signal_of_file(run: "Run", path: Path, name: str, out: Path, seed: int) -> 
         from nefgpt.signals import images
 
         channels = run.spec.out_dim if run.config.dataset.kind == "images" else None
-        images.prepare({name: str(path)}, out.parent, out.parent / "pack.json", channels)
+        pack = {name: str(path)}, out.parent, out.parent / "pack.json"
+        images.prepare(*pack, channels, run.config.dataset.background)
     else:
         from nefgpt.signals import sdf
 
-        sdf.prepare(path, name, out, run.config.sdf, seed)
+        sdf.prepare(path, name, out, run.config.sdf, seed, frame=run.config.dataset.frame)
 
 
 def _distances(run: "Run", mesh: "trimesh.Trimesh", name: str, seed: int) -> dict:

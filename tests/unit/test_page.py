@@ -175,10 +175,10 @@ def test_intervals_stand_beside_the_measured_rows(written):
 
 def test_published_rows_say_who_measured_them(written):
     _, published = written.split("<h3>Published</h3>")
-    for method, source in (("PVD", "re-evaluation"), ("DPC", "re-evaluation"), ("NeF-GPT", "NeF")):
+    for method, source in (("PVD", "re-eval"), ("DPC", "re-eval"), ("HyperDiffusion", "own")):
         row = published.split(f'<th scope="row">{method}</th>')[1].split("</tr>")[0]
         assert source in html.unescape(row), method
-    assert "own mean and deviation" in published
+    assert "about its mean over its deviation" in published
 
 
 def test_numbers_of_a_column_end_alike():

@@ -335,6 +335,22 @@ def test_intervals_are_of_halves_where_there_are_any(results):
     assert run.interval_rows() == [shown]
 
 
+def test_fields_of_test_signals_are_drawn_where_there_are_any(results):
+    draw = {one.file: one for one in figures.figures_of(Run(results))}["fits.svg"].draw
+    assert not any("test" in line.get_label() for line in draw().axes[0].lines)
+    config = read_json(results / "config.json")
+    write_json(results / "config.json", config | {"evaluation": {"fits": True}})
+    lines = ["shape_id,split,what,iou,chamfer"]
+    lines += [f"{name},test,{what},0.5,2" for name in TEST for what in ("field", "quantised")]
+    write_text(
+        results / "tables/fits.csv",
+        "\n".join([*lines, "000,train,field,0,9", "x,test,field,0,", "x,test,quantised,0,"]) + "\n",
+    )
+    draw = {one.file: one for one in figures.figures_of(Run(results))}["fits.svg"].draw
+    found = {line.get_label(): line.get_ydata() for line in draw().axes[1].lines}
+    assert found["field, test (median 2)"].tolist() == [2] * len(TEST)
+
+
 def test_rows_have_roles(results):
     lines = Run(results).lines
     roles = {line.label: line.role for line in lines}

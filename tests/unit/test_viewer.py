@@ -361,7 +361,7 @@ def test_numbers_stand_below_each_other(tab):
     # Where the decimal points of one column are: text up to the point, measured.
     ends = tab.evaluate(
         """[...document.querySelectorAll('#published tr')].map(row => {
-          const text = row.children[4].firstChild, range = document.createRange();
+          const text = row.children[3].firstChild, range = document.createRange();
           range.setStart(text, 0);
           range.setEnd(text, text.data.split('.')[0].length);
           return range.getBoundingClientRect().right;

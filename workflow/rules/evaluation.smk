@@ -362,6 +362,7 @@ rule report:
     input:
         rules.figures.output,
         rules.shapes.output,
+        rules.reference_distances.output,
     output:
         f"{RESULTS}/report.html",
     log:
