@@ -373,6 +373,8 @@ def page_of(run: Run, samples: int | None = None) -> page.Page:
     ]
     if run.labelled:
         blocks.append(("Classifier", results.classifier_quality(run)))
+    if doubts := results.doubtful(run):
+        blocks.append(("Doubtful inputs", doubts))
     if run.config.regression:
         blocks.append(("Regression transformer", run.regression()))
     if run.config.tuning:

@@ -53,7 +53,8 @@ def alone(tokens: Path) -> np.ndarray | None:
         return None
     places = (slice(i, i + 1) for i in range(length))
     n_codes = about["n_codes"]
-    return np.array([positional_bits(train.codes[:, p], val.codes[:, p], n_codes) for p in places])
+    parts = [positional_bits(train.codes[:, p], val.codes[:, p], n_codes) for p in places]
+    return np.mean(parts, axis=1)
 
 
 @styled

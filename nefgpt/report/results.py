@@ -314,6 +314,23 @@ def fit_quality(run: Run) -> list[dict]:
     ]
 
 
+def doubtful(run: Run) -> list[dict]:
+    """Inputs that were kept in spite of a doubt, and fields that hold nothing of theirs."""
+    rows = read_shapes(run.folder / "shapes.parquet")
+    found = [
+        {"input": row["shape_id"], "split": row["split"], "doubt": row["doubts"]}
+        for row in rows
+        if row["doubts"]
+    ]
+    fields = run.fields
+    if "iou" in fields.measures:
+        found += [
+            {"input": fields.shape_ids[i], "split": fields.splits[i], "doubt": "fitted to IoU 0"}
+            for i in np.flatnonzero(fields.measures["iou"] == 0)
+        ]
+    return found
+
+
 def tokenizer_quality(run: Run) -> list[dict]:
     """What the codebook costs, a row per quantity."""
     path = run.folder / "tokens.json"

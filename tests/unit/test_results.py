@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from PIL import Image
 from nefgpt.base.errors import InputError
 from nefgpt.base.files import read_json, read_table, write_json, write_text
 from nefgpt.config import validate
-from nefgpt.evaluation import classifier, clouds, decode, tables
+from nefgpt.evaluation import classifier, clouds, decode, likelihood, tables
 from nefgpt.evaluation import score as metrics
 from nefgpt.fields.spec import FieldSpec
 from nefgpt.fitting import weights
@@ -26,6 +27,7 @@ from nefgpt.generators.gpt import tokenizer
 from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.kind import Given, Made
 from nefgpt.report import figures, gallery, pictures, positions, strips
+from nefgpt.report import results as of_run
 from nefgpt.report.results import Run, best_setting
 from nefgpt.report.style import save
 from nefgpt.signals import images, sdf, shapes, table
@@ -160,6 +162,10 @@ def measure(patch: pytest.MonkeyPatch, kind: str, rows: list[str], known_classes
         run(patch, metrics, f"score {both} {found} {about} {known} {out}")
     paths = [RESULTS / "samples" / row / "metrics.csv" for row in rows]
     tables.build(paths, RESULTS / "tables", kind)
+    known = " ".join(f"--{name} {RESULTS}/{name}.parquet" for name in ("weights", "tokens"))
+    known += f" --codebook {RESULTS}/codebook.safetensors"
+    models = json.dumps({"tiny": f"{RESULTS}/gpt/tiny"}, separators=(",", ":"))
+    run(patch, likelihood, f"{known} --gpt {models} --out {RESULTS}/tables/likelihood.csv")
 
 
 def write_results() -> None:
@@ -256,7 +262,7 @@ def test_figures_and_report(results):
     figures.main(["report", "--results", str(results), "--out", str(out)])
     stems = {"gallery-gaussian@pca", "gallery-tiny@k3-t1", "gallery-tiny@t1"}
     stems |= {"ladder", "worst", "interpolation", "written"}
-    plots = {"plane", "metrics", "fits", "positions", "losses", "tokens", "weights"}
+    plots = {"plane", "metrics", "fits", "likelihood", "positions", "losses", "tokens", "weights"}
     names = {path.name for path in (results / "figures").iterdir()}
     assert names == {
         *(stem + suffix for stem in stems | plots for suffix in (".svg", ".png")),
@@ -298,7 +304,8 @@ def test_a_run_of_images_with_classes(image_results):
         f"{what}-{row}" for what in ("gallery", "sheet") for row in ("gaussian@pca", "tiny@t1")
     }
     stems |= {"ladder", "worst", "interpolation", "written"}
-    stems |= {"plane", "metrics", "fits", "positions", "accuracy", "losses", "tokens", "weights"}
+    stems |= {"plane", "metrics", "fits", "likelihood", "positions", "accuracy"}
+    stems |= {"losses", "tokens", "weights"}
     names = {path.name for path in (image_results / "figures").iterdir()}
     assert {name for name in names if not name.endswith(".pdf")} == {
         stem + suffix for stem in stems for suffix in (".svg", ".png")
@@ -506,3 +513,16 @@ def test_rows_that_do_not_belong_together_are_refused(results):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match=r"tiny/t1/nearest\.csv"):
         Run(results).samples("tiny", "t1")
+
+
+def test_doubtful_inputs_and_fields_that_hold_nothing_are_told(monkeypatch):
+    rows = [("a", "train", "lies turned"), ("b", "val", "")]
+    shapes = [dict(zip(("shape_id", "split", "doubts"), row, strict=True)) for row in rows]
+    monkeypatch.setattr(of_run, "read_shapes", lambda path: shapes)
+    fields = SimpleNamespace(
+        shape_ids=["a", "b"], splits=["train", "val"], measures={"iou": np.array([0.9, 0])}
+    )
+    assert of_run.doubtful(SimpleNamespace(folder=Path("r"), fields=fields)) == [
+        {"input": "a", "split": "train", "doubt": "lies turned"},
+        {"input": "b", "split": "val", "doubt": "fitted to IoU 0"},
+    ]
