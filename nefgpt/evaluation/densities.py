@@ -9,7 +9,7 @@ any model of the codes. Scores are taken in units of their deviation over the tr
 import numpy as np
 from scipy.special import log_ndtr
 
-WIDTHS = tuple(np.geomspace(0.05, 3, 25).round(4).tolist())  # of kernels, in deviations
+WIDTHS = tuple(np.geomspace(0.1, 3, 18).round(4).tolist())  # of kernels, in deviations
 SPREADS = tuple(np.geomspace(0.5, 4, 25).round(4).tolist())  # factors on a Gaussian's deviations
 COMPONENTS = (1, 2, 4, 8, 16)  # of mixtures
 NARROWEST = 0.05  # deviation of a Gaussian in a place where the fields of a class all agree

@@ -30,7 +30,7 @@ def test_the_ladder_comes_before_the_generators():
     config = validate(dict(TINY))
     methods = [row.method for row in config.rows]
     assert methods == [*RESERVED[2:3], *RESERVED[4:7], "tiny"]
-    several = {"noise", "averages"}
+    several = {"mixture", "noise", "averages", "diffusion"}  # a row for each entry
     assert [row.kind for row in config.rows] == [None, *(k for k in KINDS if k not in several)]
     assert [row.method for row in config.sampled] == ["tiny", "gaussian"]
 

@@ -79,7 +79,7 @@ def test_the_true_density_says_fewest_bits_and_clusters_are_seen():
     said = simple(held(draw(60), draw(30)), seed=0)
     rows = {(r["density"], r["setting"]): r for r in table(said, dict.fromkeys(COLUMNS[3:7], 0), 3)}
     bits = {key: row["bits_per_field"] for key, row in rows.items()}
-    assert bits[KERNEL, "calibrated"] == pytest.approx(1, abs=0.1)  # which of the two clusters
+    assert bits[KERNEL, "calibrated"] == pytest.approx(1, abs=0.2)  # which of the two clusters
     assert bits["Gaussian mixture", "calibrated"] < 2  # its clusters are held to a least width
     assert bits["codes by place", "plain"] > 2.5  # a bit for every place
     assert bits["Gaussian", "plain"] > 2.5

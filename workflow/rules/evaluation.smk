@@ -221,7 +221,7 @@ rule likelihood:
     resources:
         gpu=gpu,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         options=options(
             gpt={model: f"{RESULTS}/gpt/{model}" for model in CONFIG["gpt"]},
