@@ -8,7 +8,7 @@ SIDE = 6  # cells along each axis of the grid that stands for a shape
 FEWEST = 20  # shapes that a set needs before any can lie turned against the rest
 KNOWN = 300  # of a large set, this many are compared with
 ALIKE = 0.1  # share of them that a shape is compared with: those most like it
-GAIN = 0.05  # in likeness, by which another turn has to be better
+GAIN = 0.055  # in likeness, by which another turn has to be better
 
 
 def _turns() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
