@@ -1,9 +1,11 @@
 """Wavefront OBJ files: vertices and polygons; all else is looks."""
 
+import re
 from pathlib import Path
 
-from nefgpt.inputs.polygons import Soup, plain, soup
+from nefgpt.inputs.polygons import Soup, soup, text_of
 
+_JOINED = re.compile(rb"\\[ \t]*(\r\n|\n|\r)")
 _FREE_FORM = {b"surf", b"curv", b"curv2", b"cstype"}
 _FACES = {b"f", b"fo"}  # "fo" is what the first version of the format called them
 
@@ -11,21 +13,19 @@ _FACES = {b"f", b"fo"}  # "fo" is what the first version of the format called th
 def read(path: Path) -> Soup:
     """Read an OBJ file.
 
-    Words are set apart by any white space, `#` begins a comment, `\\` joins lines, and a negative
-    index counts back from the vertices read so far.
+    Words are set apart by any white space, `#` begins a comment, `\\` joins lines unless it ends
+    a comment, and a negative index counts back from the vertices read so far.
 
     Raises
     ------
     ValueError
         naming the line that cannot be read.
     """
-    text = plain(path.read_bytes())
-    for end in (b"\\\r\n", b"\\\n"):
-        text = text.replace(end, b" ")
+    text = _JOINED.sub(b" ", text_of(path))
     vertices, polygons, names = [], [], set()
     name, few, lines, free = b"", 0, 0, False
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition(b"#")[0].split()
+        words = line.split()
         if not words:
             continue
         try:
