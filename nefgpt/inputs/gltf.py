@@ -6,6 +6,7 @@ The format's names stand in the specification, https://registry.khronos.org/glTF
 import base64
 import json
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
@@ -179,6 +180,8 @@ class _File:
     def __init__(self, document: dict, buffers: dict, path: Path) -> None:
         self.document, self.buffers, self.path = document, buffers, path
         self.size = sum(len(data) for data in buffers.values() if data) + path.stat().st_size
+        nodes = document.get("nodes", [])
+        self.nodes = nodes if isinstance(nodes, dict) else dict(enumerate(nodes))
         self.matrices: dict[Any, np.ndarray] = {}
 
     def item(self, kind: str, key: object) -> dict:
@@ -190,16 +193,23 @@ class _File:
         raise ValueError(f"there is no entry {key!r:.60} in its {kind}")
 
     def scene(self) -> list[_Placed]:
-        """All nodes of the scene, each once, though a broken file may name one twice."""
-        table = self.document.get("nodes", [])
-        keys = list(table) if isinstance(table, dict) else list(range(len(table)))
+        """All nodes that the scene shows; a root that is also a node's child is only that.
+
+        Raises
+        ------
+        ValueError
+            where a node is a child twice, so that it has no one place.
+        """
+        children = Counter(key for node in self.nodes.values() for key in node.get("children", []))
+        if twice := [key for key, n in children.items() if n > 1]:
+            raise ValueError(f"node {twice[0]!r:.60} is a child twice; write a copy for each place")
         scenes = self.document.get("scenes")
         if scenes:
             first = next(iter(scenes)) if isinstance(scenes, dict) else 0
             roots = self.item("scenes", self.document.get("scene", first)).get("nodes", [])
         else:
-            below = {child for key in keys for child in table[key].get("children", [])}
-            roots = [key for key in keys if key not in below]
+            roots = [key for key in self.nodes if key not in children]
+        roots = sorted(roots, key=lambda key: key in children)
         found, rest = [], [(root, np.eye(4)) for root in reversed(roots)]
         while rest:
             key, above = rest.pop()
@@ -215,9 +225,7 @@ class _File:
 
     def outside(self) -> int:
         """How many nodes with meshes the scene does not hold or show."""
-        table = self.document.get("nodes", [])
-        nodes = table if isinstance(table, dict) else dict(enumerate(table))
-        rest = (node for key, node in nodes.items() if key not in self.matrices)
+        rest = (node for key, node in self.nodes.items() if key not in self.matrices)
         return sum("mesh" in node or bool(node.get("meshes")) for node in rest)
 
     def primitives(self, node: dict) -> list[tuple[dict, dict]]:

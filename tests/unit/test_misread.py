@@ -159,6 +159,22 @@ def test_hidden_nodes_are_left_out_with_a_note(tmp_path):
     assert is_cube(found.mesh) and "1 meshes hidden" in found.notes[0]
 
 
+@pytest.mark.parametrize("roots", [[0, 1], [1, 0], [1]])
+def test_roots_that_are_children_are_placed_by_their_parents(tmp_path, roots):
+    cube = Cube()
+    cube.document["nodes"] += [{"children": [0], "scale": [2, 1, 1]}]
+    cube.document["scenes"] = [{"nodes": roots}]
+    assert is_cube(load_mesh(cube.write(tmp_path / "a.glb")), (2, 1, 1))
+
+
+def test_a_node_with_two_parents_is_refused(tmp_path):
+    cube = Cube()
+    cube.document["nodes"] += [{"children": [0]}, {"children": [0], "translation": [5, 0, 0]}]
+    cube.document["scenes"] = [{"nodes": [1, 2]}]
+    with pytest.raises(InputError, match="node 0 is a child twice"):
+        load_mesh(cube.write(tmp_path / "a.glb"))
+
+
 @pytest.mark.parametrize("weights", ["one", "half", "none of some", "no attribute"])
 def test_weights_of_skins(tmp_path, weights):
     cube = Cube()
