@@ -5,7 +5,10 @@ from pathlib import Path
 
 from nefgpt.inputs.polygons import Soup, soup, text_of
 
-_JOINED = re.compile(rb"\\[ \t]*(\r\n|\n|\r)")
+# A line whose end joins it to the next; of names and files a backslash there is part.
+_JOINED = re.compile(
+    rb"(?:^|(?<=[\r\n]))(?!\s*(?:o|g|mtllib|usemtl)\b)([^\r\n]*)\\[ \t]*(?:\r\n|\n|\r)"
+)
 _FREE_FORM = {b"surf", b"curv", b"curv2", b"cstype"}
 _FACES = {b"f", b"fo"}  # "fo" is what the first version of the format called them
 
@@ -14,14 +17,16 @@ def read(path: Path) -> Soup:
     """Read an OBJ file.
 
     Words are set apart by any white space, `#` begins a comment, `\\` joins lines unless it ends
-    a comment, and a negative index counts back from the vertices read so far.
+    a comment or a name, and a negative index counts back from the vertices read so far.
 
     Raises
     ------
     ValueError
         naming the line that cannot be read.
     """
-    text = _JOINED.sub(b" ", text_of(path))
+    text = text_of(path)
+    if b"\\" in text:
+        text = _JOINED.sub(rb"\1 ", text)
     vertices, polygons, names = [], [], set()
     name, few, lines, free = b"", 0, 0, False
     for number, line in enumerate(text.splitlines(), 1):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import manifold3d
 import numpy as np
 
-_COMMENT = re.compile(rb"(?<!\d\.)#[^\r\n]*")
+_COMMENT = re.compile(rb"(?:(?<!\d\.)#|#(?!INF|IND|QNAN|SNAN))[^\r\n]*")
 
 
 class Soup(NamedTuple):

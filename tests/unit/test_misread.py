@@ -30,6 +30,8 @@ def is_cube(mesh, sides=(1, 1, 1)):
     ("name", "text"),
     [
         ("comment.obj", f"# C:\\models\\\n{V}# C:\\\n{F}"),
+        ("names.obj", f"mtllib C:\\m\\\n{V}g a\\\n{F}"),
+        ("dots.obj", V.replace("\n", ".# a point\n") + F),
         ("joined.obj", V + F.replace(" ", " \\ \r", 1)),
         ("old.obj", (V + F.replace(" ", " \\\n", 2)).replace("\n", "\r")),
         ("one_line.off", f"OFF 8 6 12 {ROWS}{OFF_F}".replace("\n", " ")),
