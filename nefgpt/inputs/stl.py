@@ -80,6 +80,9 @@ def _text(text: bytes) -> Soup:
             raise ValueError(f"facet {i} has {len(corners)} vertices; truncated?")
     if facets != len(loops):
         raise ValueError(f"{facets} facets begin, {len(loops)} have vertices; truncated?")
+    whole = b"endsolid" in text
+    if not whole and not text.rstrip().endswith(b"endfacet"):
+        raise ValueError(f"it ends within the facet after {len(loops)}; truncated?")
     solids = len(re.findall(rb"^\s*solid\b", text, re.MULTILINE))
-    notes = () if b"endsolid" in text else ("there is no endsolid: the file may be cut off",)
+    notes = () if whole else ("there is no endsolid: the file may be cut off",)
     return soup(vertices, polygons, "STL in text", solids, notes)

@@ -83,14 +83,19 @@ def test_text_behind_the_facets_is_no_facet(tmp_path, n, tail):
     assert is_cube(found.mesh) and len(found.notes) == 1
 
 
-def test_zeros_behind_a_text(tmp_path):
+def test_what_follows_the_facets_of_a_text(tmp_path):
     facet = "facet normal 0 0 1\nouter loop\n{}endloop\nendfacet\n"
     loops = (
         "".join("vertex {:g} {:g} {:g}\n".format(*POINTS[i]) for i in face) for face in TRIANGLES
     )
-    text = "solid a\n" + "".join(map(facet.format, loops)) + "endsolid a\n" + 9 * "\0"
-    (tmp_path / "a.stl").write_text(text)
-    assert is_cube(load_mesh(tmp_path / "a.stl"))
+    text = "solid a\n" + "".join(map(facet.format, loops))
+    for name, end in (("whole.stl", "endsolid a\n" + 9 * "\0"), ("open.stl", "")):
+        (tmp_path / name).write_text(text + end)
+        assert is_cube(load_mesh(tmp_path / name))
+    for name, end in (("cut.stl", "facet nor"), ("solid.stl", "ends")):
+        (tmp_path / name).write_text(text + end)
+        with pytest.raises(InputError, match="ends within the facet after 12"):
+            load_mesh(tmp_path / name)
 
 
 class Cube:
