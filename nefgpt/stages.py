@@ -64,8 +64,8 @@ STAGES = {
 # re-runs nothing.
 VERSIONS = {
     "procedural": 1,
-    "sdf": 3,
-    "images": 2,
+    "sdf": 4,
+    "images": 3,
     "inputs": 2,
     "template": 4,
     "fit": 5,

@@ -6,9 +6,10 @@ The format's names stand in the specification, https://registry.khronos.org/glTF
 import base64
 import json
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 
@@ -21,7 +22,8 @@ _DRACO = "KHR_draco_mesh_compression"
 _INSTANCES = "EXT_mesh_gpu_instancing"
 _MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression", "MESHOPT_compression")
 _MOST = 50_000_000  # vertices of all instances of a primitive
-_KNOWN = {_DRACO, _INSTANCES, "KHR_mesh_quantization", "KHR_binary_glTF"}
+_VISIBILITY = "KHR_node_visibility"
+_KNOWN = {_DRACO, _INSTANCES, _VISIBILITY, "KHR_mesh_quantization", "KHR_binary_glTF"}
 # Extensions that say how a surface looks, not where it is.
 _LOOKS = ("KHR_materials_", "EXT_materials_", "ADOBE_materials_", "KHR_texture_", "EXT_texture_")
 _LOOKS += ("MSFT_texture_", "KHR_lights_", "EXT_lights_", "KHR_techniques_webgl", "KHR_xmp")
@@ -65,7 +67,7 @@ def read(path: Path) -> Soup:
             else:
                 pieces += file.triangles(primitive, mesh, placed)
     outside = file.outside()
-    notes += [f"{outside} meshes outside of the scene left out"] * bool(outside)
+    notes += [f"{outside} meshes hidden or outside of the scene left out"] * bool(outside)
     notes += [f"{skipped} primitives of points or lines left out"] * bool(skipped)
     notes += [f"{empty} primitives without positions left out"] * bool(empty)
     starts = np.cumsum([0, *(len(points) for points, _ in pieces)])
@@ -118,7 +120,7 @@ def _open(path: Path) -> tuple[dict, dict | list, str]:
         elif uri.startswith("data:"):
             head, _, data = uri.partition(",")
             binary = head.endswith(";base64")
-            buffers[key] = base64.b64decode(data) if binary else unquote(data).encode("latin-1")
+            buffers[key] = base64.b64decode(data) if binary else unquote_to_bytes(data)
         else:
             file = _named(path, uri)
             if not file.is_file():
@@ -149,6 +151,7 @@ def _chunks(content: bytes) -> tuple[dict, bytes | None, int]:
             raise ValueError("its content is longer than the file")
         return json.loads(content[20:end]), content[end:length], 1
     chunks, start = [], 12
+    content = content[:length]  # what follows is none of it
     while start + 8 <= len(content):
         size = int.from_bytes(content[start : start + 4], "little")
         chunks.append((content[start + 4 : start + 8], content[start + 8 : start + 8 + size]))
@@ -177,6 +180,8 @@ class _File:
     def __init__(self, document: dict, buffers: dict, path: Path) -> None:
         self.document, self.buffers, self.path = document, buffers, path
         self.size = sum(len(data) for data in buffers.values() if data) + path.stat().st_size
+        nodes = document.get("nodes", [])
+        self.nodes = nodes if isinstance(nodes, dict) else dict(enumerate(nodes))
         self.matrices: dict[Any, np.ndarray] = {}
 
     def item(self, kind: str, key: object) -> dict:
@@ -188,32 +193,39 @@ class _File:
         raise ValueError(f"there is no entry {key!r:.60} in its {kind}")
 
     def scene(self) -> list[_Placed]:
-        """All nodes of the scene, each once, though a broken file may name one twice."""
-        table = self.document.get("nodes", [])
-        keys = list(table) if isinstance(table, dict) else list(range(len(table)))
+        """All nodes that the scene shows; a root that is also a node's child is only that.
+
+        Raises
+        ------
+        ValueError
+            where a node is a child twice, so that it has no one place.
+        """
+        children = Counter(key for node in self.nodes.values() for key in node.get("children", []))
+        if twice := [key for key, n in children.items() if n > 1]:
+            raise ValueError(f"node {twice[0]!r:.60} is a child twice; write a copy for each place")
         scenes = self.document.get("scenes")
         if scenes:
             first = next(iter(scenes)) if isinstance(scenes, dict) else 0
             roots = self.item("scenes", self.document.get("scene", first)).get("nodes", [])
         else:
-            below = {child for key in keys for child in table[key].get("children", [])}
-            roots = [key for key in keys if key not in below]
+            roots = [key for key in self.nodes if key not in children]
+        roots = sorted(roots, key=lambda key: key in children)
         found, rest = [], [(root, np.eye(4)) for root in reversed(roots)]
         while rest:
             key, above = rest.pop()
             if key in self.matrices:
                 continue
             node = self.item("nodes", key)
+            if not node.get("extensions", {}).get(_VISIBILITY, {}).get("visible", True):
+                continue
             self.matrices[key] = above @ _matrix(node)
             found.append(_Placed(node, self.matrices[key]))
             rest += [(child, self.matrices[key]) for child in reversed(node.get("children", []))]
         return found
 
     def outside(self) -> int:
-        """How many nodes with meshes the scene does not show."""
-        table = self.document.get("nodes", [])
-        nodes = table if isinstance(table, dict) else dict(enumerate(table))
-        rest = (node for key, node in nodes.items() if key not in self.matrices)
+        """How many nodes with meshes the scene does not hold or show."""
+        rest = (node for key, node in self.nodes.items() if key not in self.matrices)
         return sum("mesh" in node or bool(node.get("meshes")) for node in rest)
 
     def primitives(self, node: dict) -> list[tuple[dict, dict]]:
@@ -233,7 +245,7 @@ class _File:
                 points = points + weight * self.values(target["POSITION"])
         if len(faces) and (faces.min() < 0 or faces.max() >= len(points)):
             raise ValueError("a face names a vertex that is not there")
-        if "skin" in placed.node:
+        if "skin" in placed.node and "WEIGHTS_0" in primitive["attributes"]:
             return [(self._skinned(points, primitive, placed.node["skin"]), faces)]
         found, instances = [], self._instances(placed.node)
         if len(points) * len(instances) > _MOST:
@@ -249,7 +261,9 @@ class _File:
         packed = primitive.get("extensions", {}).get(_DRACO)
         mode = primitive.get("mode", _TRIANGLES)
         if packed:
-            return self._draco(packed)
+            points, faces = self._draco(packed)
+            about = self.item("accessors", primitive["attributes"]["POSITION"])
+            return _fractions(points, about), faces
         points = self.values(primitive["attributes"]["POSITION"])
         if points.shape[1:] != (3,):
             raise ValueError("its positions have not three numbers each")
@@ -280,6 +294,8 @@ class _File:
             return [np.eye(4)]
         found = {name: self.values(key) for name, key in about["attributes"].items()}
         names = [name for name in ("TRANSLATION", "ROTATION", "SCALE") if name in found]
+        if not names:
+            return [np.eye(4)]
         rows = [
             dict(zip(map(str.lower, names), values, strict=True))
             for values in zip(*(found[name] for name in names), strict=True)
@@ -289,15 +305,21 @@ class _File:
     def _skinned(self, points: np.ndarray, primitive: dict, key: object) -> np.ndarray:
         """Vertices in the scene, moved by the joints at rest."""
         skin, attributes = self.item("skins", key), primitive["attributes"]
-        joints = np.stack([self.matrices.get(joint, np.eye(4)) for joint in skin["joints"]])
+        if not set(skin["joints"]) <= set(self.matrices):
+            raise ValueError("a joint of a skin is not in the scene")
+        joints = np.stack([self.matrices[joint] for joint in skin["joints"]])
         if "inverseBindMatrices" in skin:
             inverse = self.values(skin["inverseBindMatrices"]).reshape(-1, 4, 4)
             joints = joints @ inverse.swapaxes(1, 2)[: len(joints)]
-        moved = np.zeros((len(points), 4, 4))
+        moved, total = np.zeros((len(points), 4, 4)), np.zeros((len(points), 1, 1))
         for name in sorted(name for name in attributes if name.startswith("WEIGHTS_")):
             weights = self.values(attributes[name])
             chosen = self.values(attributes[name.replace("WEIGHTS", "JOINTS")]).astype(np.int64)
             moved += np.einsum("vk,vkij->vij", weights, joints[chosen])
+            total += weights.sum(axis=1)[:, None, None]
+        # Weights add up to one, or should; a vertex without any follows its first joint.
+        first = joints[self.values(attributes["JOINTS_0"])[:, 0].astype(np.int64)]
+        moved = np.where(total > 0, moved / np.where(total > 0, total, 1), first)
         return np.einsum("vij,vj->vi", moved[:, :3, :3], points) + moved[:, :3, 3]
 
     def view(self, key: object) -> bytes:
@@ -337,10 +359,7 @@ class _File:
                 raise ValueError("a sparse accessor names an element that is not there")
             values = values.copy()
             values[rows[:, 0]] = self._array(sparse["values"], kind, sparse["count"], width)
-        found = values.astype(np.float64)
-        if about.get("normalized") and kind.kind in "iu":
-            found = np.maximum(found / np.iinfo(kind).max, -1)
-        return found
+        return _fractions(values.astype(np.float64), about)
 
     def _array(
         self, about: dict, kind: np.dtype, n: int, width: int, stride: int | None = None
@@ -353,6 +372,14 @@ class _File:
         if not n:
             return np.zeros((0, width), kind)
         return np.ndarray((n, width), kind, data, start, (step, kind.itemsize))
+
+
+def _fractions(values: np.ndarray, about: dict) -> np.ndarray:
+    """Values of the accessor `about`, as fractions where they are normalised integers."""
+    kind = np.dtype(_TYPES[about["componentType"]])
+    if about.get("normalized") and kind.kind in "iu":
+        return np.maximum(values / np.iinfo(kind).max, -1)
+    return values
 
 
 def _matrix(node: dict) -> np.ndarray:

@@ -55,6 +55,8 @@ def split_name(text: str) -> str:
 def _entry(text: str, free: int = 0) -> Entry:
     parts = [part for part in re.split(r"[/\\]", text.strip()) if part not in ("", ".")]
     parts = _named(parts)
+    of_synset = [i for i, part in enumerate(parts[:-1]) if SYNSET.fullmatch(part)]
+    free = max([free, *of_synset])  # what a synset lies in is another machine's
     while free < len(parts) - 1 and DROPPED.fullmatch(parts[free]):
         free += 1
     return Entry(tuple(parts), min(free, len(parts) - 1))
@@ -83,8 +85,8 @@ def _column(names: Iterable[str], known: tuple[str, ...]) -> str | None:
     return next((lower[name.lower()] for name in known if name.lower() in lower), None)
 
 
-def _of_csv(text: str) -> Iterator[tuple[str | None, Entry]]:
-    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+def _of_csv(text: str, delimiter: str) -> Iterator[tuple[str | None, Entry]]:
+    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True, delimiter=delimiter)
     names = rows.fieldnames or []
     model, split, synset = (
         _column(names, known) for known in (MODEL_COLUMNS, SPLIT_COLUMNS, SYNSET_COLUMNS)
@@ -92,7 +94,10 @@ def _of_csv(text: str) -> Iterator[tuple[str | None, Entry]]:
     for row in rows:
         if not row[model]:
             continue
-        name = f"{row[synset]}/{row[model]}" if synset and row[synset] else row[model]
+        folder = row[synset].strip() if synset and row[synset] else ""
+        if folder.isdecimal():  # spreadsheets take the leading zeros away
+            folder = folder.zfill(8)
+        name = f"{folder}/{row[model]}"
         yield split_name(row[split] or "") if split else None, _entry(name)
 
 
@@ -114,7 +119,7 @@ def _of_json(value: object, folders: tuple[str, ...] = ()) -> Iterator[tuple[str
 
 def _of_lines(text: str) -> Iterator[tuple[str | None, Entry]]:
     for line in text.splitlines():
-        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        line = re.sub(r"(^|\s)#.*", "", line).strip(" \t,;\"'")
         if line:
             yield None, _entry(line)
 
@@ -134,9 +139,11 @@ def read_list(path: str, key: str) -> list[tuple[str | None, Entry]]:
         if text.lstrip()[:1] in ("{", "["):
             found = list(_of_json(json.loads(text)))
         else:
-            header = next(csv.reader([text.lstrip().partition("\n")[0].strip()]), [])
+            first = text.lstrip().partition("\n")[0].strip()
+            delimiter = next((mark for mark in "\t;" if mark in first), ",")
+            header = next(csv.reader([first], delimiter=delimiter), [])
             table = _column(header, MODEL_COLUMNS) and (len(header) > 1 or header[0] != "name")
-            found = list(_of_csv(text.lstrip()) if table else _of_lines(text))
+            found = list(_of_csv(text.lstrip(), delimiter) if table else _of_lines(text))
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"{named(key, path)}: {error}") from error
     if not found:
@@ -219,7 +226,7 @@ class _Index:
 def _rows(index: _Index, files: SplitFiles | str) -> Iterator[tuple[str, Entry, str | None]]:
     for split, entry in read_lists(files):
         shape_id = index.find(entry)
-        words = str(entry).split()
+        words = re.split(r"[\s,;]+", str(entry))
         if shape_id is None and len(words) > 1:  # several ids in a line
             for word in map(_entry, words):
                 yield split, word, index.find(word)

@@ -1,9 +1,14 @@
 """Wavefront OBJ files: vertices and polygons; all else is looks."""
 
+import re
 from pathlib import Path
 
-from nefgpt.inputs.polygons import Soup, plain, soup
+from nefgpt.inputs.polygons import Soup, soup, text_of
 
+# A line whose end joins it to the next; of names and files a backslash there is part.
+_JOINED = re.compile(
+    rb"(?:^|(?<=[\r\n]))(?!\s*(?:o|g|mtllib|usemtl)\b)([^\r\n]*)\\[ \t]*(?:\r\n|\n|\r)"
+)
 _FREE_FORM = {b"surf", b"curv", b"curv2", b"cstype"}
 _FACES = {b"f", b"fo"}  # "fo" is what the first version of the format called them
 
@@ -11,21 +16,21 @@ _FACES = {b"f", b"fo"}  # "fo" is what the first version of the format called th
 def read(path: Path) -> Soup:
     """Read an OBJ file.
 
-    Words are set apart by any white space, `#` begins a comment, `\\` joins lines, and a negative
-    index counts back from the vertices read so far.
+    Words are set apart by any white space, `#` begins a comment, `\\` joins lines unless it ends
+    a comment or a name, and a negative index counts back from the vertices read so far.
 
     Raises
     ------
     ValueError
         naming the line that cannot be read.
     """
-    text = plain(path.read_bytes())
-    for end in (b"\\\r\n", b"\\\n"):
-        text = text.replace(end, b" ")
+    text = text_of(path)
+    if b"\\" in text:
+        text = _JOINED.sub(rb"\1 ", text)
     vertices, polygons, names = [], [], set()
     name, few, lines, free = b"", 0, 0, False
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition(b"#")[0].split()
+        words = line.split()
         if not words:
             continue
         try:

@@ -4,7 +4,7 @@ import re
 from itertools import chain
 from pathlib import Path
 
-from nefgpt.inputs.polygons import Soup, lines_of, soup
+from nefgpt.inputs.polygons import Soup, soup, text_of
 
 _HEAD = re.compile(rb"\s*((?:ST)?C?N?)(4?n?)OFF\b\s*(BINARY)?|\s*((?:ST)?C?N?)OFF(?=\d)", re.I)
 
@@ -20,8 +20,7 @@ def read(path: Path) -> Soup:
         for binary or four-dimensional files, and where the file holds other numbers of vertices
         and faces than it promises.
     """
-    lines = [line.partition(b"#")[0].strip() for line in lines_of(path)]
-    lines = [line for line in lines if line]
+    lines = [line for line in map(bytes.strip, text_of(path).splitlines()) if line]
     head = _HEAD.match(lines[0]) if lines else None
     kind = "OFF"
     if head:
@@ -36,10 +35,13 @@ def read(path: Path) -> Soup:
         counts, rest = words[:3], lines[len(words[:3]) :]
     if len(counts) < 2:
         raise ValueError("the numbers of vertices and faces are missing")
+    if not rest:  # all in one line
+        rest = [b" ".join(counts[3:])]
     n_vertices, n_faces = int(counts[0]), int(counts[1])
     if n_vertices < 0 or n_faces < 0:
         raise ValueError(f"{n_vertices} vertices and {n_faces} faces are promised")
-    if len(rest) < n_vertices + n_faces:
+    short = any(len(line.split()) < 3 for line in rest[:n_vertices])
+    if short or len(rest) < n_vertices + n_faces:
         rest = _broken_up(rest, n_vertices, n_faces, kind)
     vertices = [_numbers(line, 3, float) for line in rest[:n_vertices]]
     polygons, few = [], 0
@@ -79,4 +81,6 @@ def _broken_up(lines: list[bytes], n_vertices: int, n_faces: int, kind: str) -> 
             raise ValueError(f"{n_faces} faces are promised, {len(found) - n_vertices} found")
         found.append(b" ".join(words[at : at + size + 1]))
         at += size + 1
+    if at < len(words):
+        raise ValueError(f"{len(words) - at} numbers are left after {n_faces} faces")
     return found

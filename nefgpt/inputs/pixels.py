@@ -82,6 +82,8 @@ def _of_pillow(image: "Image.Image", bits: int) -> Picture:
         done.append(f"{mode} turned into RGB, without its colour profile")
     bare = mode.removesuffix("A").removesuffix("a")  # LA, PA, RGBA, and with premultiplied alpha
     grey, words, alpha = bare in ("1", "L"), WORDS.get(bare, bare), None
+    if mode == "L" and bits in (2, 4) and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] *= 255 // (2**bits - 1)  # Pillow scales the pixels alone
     if image.has_transparency_data:
         whole = np.asarray(image.convert("RGBA"))
         values, alpha = whole[..., :1] if grey else whole[..., :3], whole[..., 3]
@@ -171,6 +173,7 @@ def _of_tiff(path: Path) -> Picture | None:
         size = page.imagewidth * page.imagelength
         if size > Image.MAX_IMAGE_PIXELS or page.nbytes > EXPANSION * path.stat().st_size:
             raise ValueError(f"it claims {page.imagewidth} x {page.imagelength} pixels")
+        _one_frame(page.imagedepth, "slices")
         if not size or not all(page.databytecounts):
             raise ValueError("parts of it are missing")
         _one_frame(sum(not page.is_reduced and not page.is_mask for page in file.pages), "pages")

@@ -39,8 +39,8 @@ def read(path: Path) -> Soup:
     Raises
     ------
     ValueError
-        where the file ends before what its header promises, or has no vertices or faces that are
-        known here.
+        where the file ends before what its header promises, a text holds more numbers, or there
+        are no vertices or faces that are known here.
     """
     content = path.read_bytes()
     elements, order, start = _header(content)
@@ -73,17 +73,17 @@ def read(path: Path) -> Soup:
     more = (sum(map(len, pieces)) - len(corners)) // 3
     sizes = np.concatenate([sizes, np.full(more, 3)])
     left = len(source) - at
-    if left and not (order == "" or content[start + at :].strip(b"\r\n\0 ") == b""):
+    if left and order == "":  # rows that are longer than the header says would be read shifted
+        raise ValueError(f"{left} numbers are left after what its header names")
+    if left and content[start + at :].strip(b"\r\n\0 "):
         notes.append(f"{left} bytes after the last element left out")
-    elif left and order == "":
-        notes.append(f"{left} numbers after the last element left out")
     kind = "binary PLY" if order else "PLY in text"
     return Soup(vertices, np.concatenate(pieces), sizes, kind, 1, tuple(notes))
 
 
 def _header(content: bytes) -> tuple[list[_Element], str, int]:
     """Elements, the order of bytes ("" for text), and where the data begin."""
-    end = re.search(rb"\bend_header[ \t]*(\r\n|\n|\r)", content[: 1 << 20])
+    end = re.search(rb"(?<=[\r\n])end_header[ \t]*(\r\n|\n|\r)", content[: 1 << 20])
     head = plain(content[: end.start()] if end else b"").decode("latin-1")
     if not end or not head.startswith("ply"):
         raise ValueError("has no header of a PLY file")

@@ -1,10 +1,13 @@
 """What a mesh file says, polygon by polygon, and the triangles that it stands for."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import manifold3d
 import numpy as np
+
+_COMMENT = re.compile(rb"(?:(?<!\d\.)#|#(?!INF|IND|QNAN|SNAN))[^\r\n]*")
 
 
 class Soup(NamedTuple):
@@ -28,9 +31,9 @@ class Soup(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def lines_of(path: Path) -> list[bytes]:
-    """The lines of a text file, without a byte-order mark; UTF-16 becomes UTF-8."""
-    return plain(path.read_bytes()).splitlines()
+def text_of(path: Path) -> bytes:
+    """A text file without its comments, which `#` begins, but for that of numbers as 1.#INF."""
+    return _COMMENT.sub(b"", plain(path.read_bytes()))
 
 
 def plain(content: bytes) -> bytes:
@@ -79,7 +82,8 @@ def _bent(points: np.ndarray) -> np.ndarray:
     """Which polygons [n, k, 3] a fan from the first corner would not fill, bool [n].
 
     Those that somewhere turn to the other side, seen along their normal, or that turn more than
-    once around. Those without area need no better.
+    once around; where more than four corners name a point twice in a row, turns are not seen.
+    Those without area need no better.
     """
     sides = np.roll(points, -1, axis=1) - points
     after = np.roll(sides, -1, axis=1)
@@ -88,7 +92,8 @@ def _bent(points: np.ndarray) -> np.ndarray:
     turns = (np.cross(sides, after) * normals[:, None]).sum(axis=2)
     angles = np.arctan2(turns, (sides * after).sum(axis=2) * lengths[:, None])
     back = (turns < -1e-9 * lengths[:, None] ** 2).any(axis=1)
-    return (lengths > 1e-12) & (back | (angles.sum(axis=1) > 2 * np.pi + 1))
+    still = (sides == 0).all(axis=2).any(axis=1) & (points.shape[1] > 4)
+    return (lengths > 1e-12) & (back | still | (angles.sum(axis=1) > 2 * np.pi + 1))
 
 
 def _ears(points: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from nefgpt.inputs.polygons import Soup, plain, soup
 
 _HEAD = 84  # bytes: 80 of anything, then the number of facets
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("rest", "<u2")])
-_LARGE = 1e30  # no coordinate; bytes that are none are often larger
+_AROUND = 10  # extents of the facets that were counted, within which others may lie
 _NUMBER = rb"\s+(\S+)"
 _VERTEX = re.compile(rb"\bvertex" + 3 * _NUMBER)
 
@@ -26,7 +26,7 @@ def read(path: Path) -> Soup:
         where the file holds fewer facets than it promises, or ends within one.
     """
     content = path.read_bytes()
-    text = plain(content)
+    text = plain(content).rstrip(b"\0")
     counted = len(content) >= _HEAD and len(content) == _HEAD + _FACET.itemsize * _count(content)
     if text.lstrip()[:5].lower() == b"solid" and not counted and b"\0" not in text:
         return _text(text)
@@ -43,9 +43,9 @@ def _binary(content: bytes) -> Soup:
     promised, notes = _count(content), []
     there, rest = divmod(len(content) - _HEAD, _FACET.itemsize)
     facets = np.frombuffer(content, _FACET, there, _HEAD)
-    more = facets[min(promised, there) :]["corners"]
+    known, more = np.split(facets["corners"].astype(np.float64), [min(promised, there)])
     uncounted = promised in (0, 2**32 - 1)  # as programs leave it that write facets as they come
-    if there and not rest and (uncounted or _are_facets(more)):
+    if there and not rest and (uncounted or _are_facets(more, known)):
         notes.append(f"the file says {promised} facets and holds {there}, which were read")
         promised = there
     if promised > there:
@@ -57,9 +57,13 @@ def _binary(content: bytes) -> Soup:
     return Soup(vertices, np.arange(3 * promised), sizes, "binary STL", 1, tuple(notes))
 
 
-def _are_facets(corners: np.ndarray) -> bool:
-    """Whether what lies behind the last facet that was counted looks like more of them."""
-    return bool(corners.any() and np.isfinite(corners).all() and np.abs(corners).max() < _LARGE)
+def _are_facets(more: np.ndarray, known: np.ndarray) -> bool:
+    """Whether what lies behind the `known` facets, those counted, looks like more of them."""
+    if not len(more) or not np.isfinite(more).all():
+        return False
+    low, high = known.min(axis=(0, 1)), known.max(axis=(0, 1))
+    around = np.abs(more - (low + high) / 2).max() <= _AROUND * (high - low).max()
+    return bool(around and (more != more[:, :1]).any())
 
 
 def _text(text: bytes) -> Soup:
@@ -76,6 +80,9 @@ def _text(text: bytes) -> Soup:
             raise ValueError(f"facet {i} has {len(corners)} vertices; truncated?")
     if facets != len(loops):
         raise ValueError(f"{facets} facets begin, {len(loops)} have vertices; truncated?")
+    whole = b"endsolid" in text
+    if not whole and not text.rstrip().endswith(b"endfacet"):
+        raise ValueError(f"it ends within the facet after {len(loops)}; truncated?")
     solids = len(re.findall(rb"^\s*solid\b", text, re.MULTILINE))
-    notes = () if b"endsolid" in text else ("there is no endsolid: the file may be cut off",)
+    notes = () if whole else ("there is no endsolid: the file may be cut off",)
     return soup(vertices, polygons, "STL in text", solids, notes)

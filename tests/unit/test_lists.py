@@ -84,7 +84,9 @@ LINES += [
     f"ShapeNetCore.v2/{SYNSET}/{{}}/models/model_normalized.obj",
     f"./{SYNSET}/{{}}/model.obj",
 ]
-LINES += [f"{SYNSET}\\{{}}", "  {}  # seen"]
+LINES += [f"{SYNSET}\\{{}}", "  {}  # seen", '"{}"', "{},", f"'{SYNSET}/{{}}';"]
+# As others' machines and ShapeNet's parts have them.
+LINES += [f"/home/me/sets/{SYNSET}/{{}}/models/model_normalized.obj", f"shape_data/{SYNSET}/{{}}"]
 NAMED = ["{}", f"{SYNSET}-{{}}", f"{SYNSET}_{{}}"]  # files, some of which are called so
 
 
@@ -117,7 +119,7 @@ def test_a_name_may_end_like_a_suffix(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n# a comment\n", " "])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n# a comment\n", " ", ","])
 def test_marks_line_ends_and_comments(shapenet, tmp_path, encoding, end):
     files = three(tmp_path, "{}", end, encoding)
     assert Path(files.val).read_bytes()[:2] in (codecs.BOM_UTF8[:2], codecs.BOM_UTF16)
@@ -145,6 +147,13 @@ def test_shapenets_table(shapenet, tmp_path, caplog, end):
     both = splits(shapenet, path, synset=None)
     assert both["train"] == sorted([*NAMES["train"], "chair"])
     assert "1 listed ids have no shape, as 03001627/stool" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("mark", ["\t", ";"])
+def test_tables_that_a_spreadsheet_wrote(shapenet, tmp_path, mark):
+    text = Path(all_csv(tmp_path)).read_text("utf-8-sig")
+    path = write(tmp_path / "all.csv", text.replace(SYNSET, SYNSET[1:]).replace(",", mark))
+    assert splits(shapenet, path) == expected()
 
 
 def test_deepsdfs_lists_and_a_val_of_ones_own(shapenet, tmp_path):

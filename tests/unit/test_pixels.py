@@ -157,6 +157,18 @@ def test_one_colour_of_16_bits_may_be_transparent(tmp_path, channels, key):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_one_grey_of_few_bits_may_be_transparent(tmp_path, depth):
+    levels = np.arange(8) % 2**depth
+    packed = np.packbits((levels[:, None] >> np.arange(depth)[::-1]) & 1).tobytes()
+    content = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 1, depth, 0, 0, 0, 0))
+    content += chunk(b"tRNS", struct.pack(">H", 1)) + chunk(b"IDAT", zlib.compress(b"\0" + packed))
+    content = b"\x89PNG\r\n\x1a\n" + content + chunk(b"IEND", b"")
+    found = read_image(stored(tmp_path, content, "a.png"), 1, "#808080")
+    expected = np.where(levels == 1, 128 / 255, levels / (2**depth - 1))
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
 def test_palettes_bits_and_inks(tmp_path):
     pixels = RNG.integers(4, size=(5, 6), dtype=np.uint8)
     palette = Image.fromarray(pixels, "P")
@@ -282,6 +294,9 @@ def broken(folder: Path) -> dict[str, tuple[str, str]]:
         paths[name] = (stored(folder, content, name, **about), message)
     for name, message in (("a.gif", "2 frames"), ("b.webp", "2 frames"), ("c.png", "2 frames")):
         paths[name] = (stored(folder, frames[0], name, **several), message)
+    slices = {"volumetric": True, "tile": (1, 16, 16), "photometric": "minisblack"}
+    several_slices = stored(folder, np.zeros((3, 4, 4), np.uint8), "slices.tif", **slices)
+    paths["slices.tif"] = (several_slices, "3 slices")
     paths["d.tif"] = (stored(folder, frames[0], "d.tif", **several), "2 pages")
     return paths | {"none.png": (str(folder / "none.png"), "there is no such file")}
 
