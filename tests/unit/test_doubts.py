@@ -63,3 +63,9 @@ def test_what_a_finished_run_says(run, tmp_path):
     assert "1 inputs are left out" in said and "sheet: " in said and "encloses nothing" in said
     assert "2 inputs are doubtful" in said and "half: inside and outside" in said
     assert "1 fields hold nothing" in said and "half: IoU 0" in said and "ball" not in said
+
+
+def test_a_broken_table_is_said_and_ends_no_run(tmp_path):
+    (tmp_path / "shapes.parquet").write_bytes(b"")
+    (said,) = doubts_of(tmp_path)
+    assert said.startswith(f"cannot read {tmp_path}/shapes.parquet") and said.endswith("run again")
