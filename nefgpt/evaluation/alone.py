@@ -163,6 +163,9 @@ def main() -> None:
     args = _parser().parse_args()
     if args.points < 2 or (args.emd_points or 1) < 1:
         raise InputError("--points and --emd-points are numbers of points, 2 or more and 1 or more")
+    paths = [path for path in (args.generated, args.reference, args.train) if path]
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise InputError(f"{', '.join(missing)}: there is no such file or folder")
     _, generated = read_set(args.generated, args, lost=True)
     _, reference = read_set(args.reference, args)
     ids, train = read_set(args.train, args) if args.train else ([], None)

@@ -86,7 +86,7 @@ def export(
     """
     file = Path(file)
     if run.exported:
-        raise InputError(f"{run.folder} is an exported model itself: copy it")
+        raise InputError(f"{run.config.name!r} is an exported model itself: copy it")
     models = [run.chosen_model(model) for model in models or filter(run.portable, run.models)]
     if tied := [model for model in models if not run.portable(model)]:
         raise InputError(f"{', '.join(tied)}: made of the train fields, which no export has")

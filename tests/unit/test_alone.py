@@ -144,6 +144,23 @@ def test_lost_samples_count_and_lost_references_do_not(meshes, tmp_path, monkeyp
     assert pd.read_csv(tmp_path / "out/metrics.csv").n_reference.tolist()[0] == 8
 
 
+def test_what_lies_beside_samples_is_none_and_an_empty_one_is(tmp_path):
+    """Folders of `nefgpt sample`, which has a sheet, and of a run, which has clouds."""
+    made, own = tmp_path / "made", tmp_path / "own"
+    for path in (made / "0000.glb", own / "meshes/0.ply"):
+        path.parent.mkdir(parents=True)
+        solid(0).export(path)
+    Image.new("L", (40, 40)).save(made / "sheet.png")
+    (made / "samples.csv").write_text(
+        "sample,valid,file\nsample-0,True,0000.glb\nsample-1,False,\n"
+    )
+    np.save(own / "clouds.npy", np.zeros((2, 20, 3)))
+    (own / "samples.csv").write_text("sample,shape_id,valid\n0,sample-0,True\n1,sample-1,False\n")
+    for folder in (made, own):
+        ids, clouds = folders.read_clouds_of(folder, 20, 0, "shape", lost=True)
+        assert len(ids) == 2 and np.isfinite(clouds).all(axis=(1, 2)).tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -188,7 +188,7 @@ def test_completion_keeps_what_is_given(planes, digits):
     ):
         with pytest.raises(InputError, match=message):
             planes.complete(tokens, k)
-    with pytest.raises(InputError, match="Gaussian knows no codes"):
+    with pytest.raises(InputError, match="gaussian knows no codes"):
         planes.complete(sampled[0], 2, model="gaussian")
 
 
