@@ -171,6 +171,8 @@ def main() -> None:
     ids, train = read_set(args.train, args) if args.train else ([], None)
     sets = {str(args.generated): generated, str(args.reference): reference}
     check_alike(sets | ({} if train is None else {str(args.train): train}))
+    if few := [name for name, compared in sets.items() if len(compared) < 2]:
+        raise InputError(f"{', '.join(few)}: one alone is no set to compare, it takes two or more")
     metrics, halves, near = evaluate(generated, reference, train, args)
     spread = intervals.table([(metrics, halves)])
     if args.out:

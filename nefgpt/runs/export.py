@@ -120,7 +120,8 @@ def main() -> None:
     )
     parser.add_argument("run", metavar="RUN", help="folder of results")
     parser.add_argument("file", metavar="FILE", type=Path, help="archive or folder")
-    parser.add_argument("--model", action="append", help="one of the run's; may be repeated (all)")
+    which = "one of the run's; may be repeated (all that need no train fields)"
+    parser.add_argument("--model", action="append", help=which)
     what = "of the model, such as mit or cc-by-4.0 (unknown)"
     parser.add_argument("--licence", "--license", default="unknown", help=what)
     args = parser.parse_args()

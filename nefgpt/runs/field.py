@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NEAREST_ONE = 1 - 1e-6  # float32 cannot tell what is nearer, so distances end here
 FINEST = 1024  # samples per axis of a grid: a billion values, four gigabytes
+MOST_POINTS = 10**8  # of a surface: more than a gigabyte
 SIZES = {"shapes": (8, FINEST), "images": (1, 8192)}  # of a surface's grid, in pixels
 
 
@@ -145,7 +146,7 @@ class NeuralField:
         InputError
             when the field holds an image, or no surface.
         """
-        within("n", n, 1, 10**8)
+        within("n", n, 1, MOST_POINTS)
         found = self._surface(resolution)
         if not found.valid:
             raise InputError(f"{self.name} has no surface to take points from")

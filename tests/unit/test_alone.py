@@ -182,6 +182,13 @@ def test_what_lies_beside_samples_is_none_and_an_empty_one_is(tmp_path):
             lambda root: [(root / "gen").mkdir(), Image.new("L", (4, 4)).save(root / "gen/b.png")],
             "cannot be compared, of different sizes or kinds",
         ),
+        (
+            lambda root: [
+                (root / "gen").mkdir(),
+                np.save(root / "gen/a.npy", np.random.default_rng(0).random((20, 3))),
+            ],
+            "gen: one alone is no set",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_named(make, message, tmp_path, monkeypatch):

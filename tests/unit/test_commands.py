@@ -197,6 +197,8 @@ def test_what_cannot_be_is_said(desk, monkeypatch):
         ("decode results/airplanes digits/tokens.parquet --out a", "5|6 codes|4 codes"),
         ("decode results/airplanes sevens/seven.safetensors --out a", "field specification"),
         ("decode results/airplanes full/mine --out a", "cannot be read|unknown format"),
+        ("decode results/airplanes mine.obj --points 0 --out a", "--points must be in 2 to"),
+        ("decode results/airplanes mine.obj --grid 1 --out a", "--grid must be in 2 to 1024"),
         ("decode results/digits digits/fields.parquet --grid 9 --out a", "these are images"),
         (
             "encode results/airplanes mine.obj full/mine.obj --out a",
