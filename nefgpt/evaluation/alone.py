@@ -87,11 +87,7 @@ def evaluate(
         emd = {"moved": emd_matrix(reference[:, :n]), "moved_points": n}
     known = Known(reference, kind.distances(reference), **emd)
     if args.fpd:
-        extractor, _, checkpoint = args.fpd.partition("=")
-        if extractor not in frechet.NAMES or not checkpoint:
-            raise InputError(f"--fpd {args.fpd}: say {' or '.join(frechet.NAMES)}, = and a file")
-        settings = Fpd(extractor=extractor, checkpoint=checkpoint)
-        known = known._replace(network=frechet.network_of(settings))
+        known = known._replace(network=frechet.network_of(args.fpd))
     draw = Samples(generated, pd.DataFrame(index=range(len(generated))), kind, args.seed)
     near = {}
     if train is not None:
@@ -163,6 +159,11 @@ def main() -> None:
     args = _parser().parse_args()
     if args.points < 2 or (args.emd_points or 1) < 1:
         raise InputError("--points and --emd-points are numbers of points, 2 or more and 1 or more")
+    if args.fpd:
+        extractor, _, checkpoint = args.fpd.partition("=")
+        if extractor not in frechet.NAMES or not checkpoint:
+            raise InputError(f"--fpd {args.fpd}: say {' or '.join(frechet.NAMES)}, = and a file")
+        args.fpd = Fpd(extractor=extractor, checkpoint=checkpoint)
     paths = [path for path in (args.generated, args.reference, args.train) if path]
     if missing := [str(path) for path in paths if not path.exists()]:
         raise InputError(f"{', '.join(missing)}: there is no such file or folder")

@@ -203,6 +203,13 @@ def test_what_cannot_be_compared_is_named(make, message, tmp_path, monkeypatch):
         alone.main()
 
 
+def test_a_network_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    words = ["nefgpt evaluate", str(tmp_path), str(tmp_path), "--fpd", "pointnet"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(InputError, match="--fpd pointnet: say pointnet or pointnet2, = and a file"):
+        alone.main()
+
+
 def test_help_has_examples():
     command = [sys.executable, "-m", "nefgpt", "evaluate", "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
