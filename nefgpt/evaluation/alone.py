@@ -87,11 +87,7 @@ def evaluate(
         emd = {"moved": emd_matrix(reference[:, :n]), "moved_points": n}
     known = Known(reference, kind.distances(reference), **emd)
     if args.fpd:
-        extractor, _, checkpoint = args.fpd.partition("=")
-        if extractor not in frechet.NAMES or not checkpoint:
-            raise InputError(f"--fpd {args.fpd}: say {' or '.join(frechet.NAMES)}, = and a file")
-        settings = Fpd(extractor=extractor, checkpoint=checkpoint)
-        known = known._replace(network=frechet.network_of(settings))
+        known = known._replace(network=frechet.network_of(args.fpd))
     draw = Samples(generated, pd.DataFrame(index=range(len(generated))), kind, args.seed)
     near = {}
     if train is not None:
@@ -163,11 +159,21 @@ def main() -> None:
     args = _parser().parse_args()
     if args.points < 2 or (args.emd_points or 1) < 1:
         raise InputError("--points and --emd-points are numbers of points, 2 or more and 1 or more")
+    if args.fpd:
+        extractor, _, checkpoint = args.fpd.partition("=")
+        if extractor not in frechet.NAMES or not checkpoint:
+            raise InputError(f"--fpd {args.fpd}: say {' or '.join(frechet.NAMES)}, = and a file")
+        args.fpd = Fpd(extractor=extractor, checkpoint=checkpoint)
+    paths = [path for path in (args.generated, args.reference, args.train) if path]
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise InputError(f"{', '.join(missing)}: there is no such file or folder")
     _, generated = read_set(args.generated, args, lost=True)
     _, reference = read_set(args.reference, args)
     ids, train = read_set(args.train, args) if args.train else ([], None)
     sets = {str(args.generated): generated, str(args.reference): reference}
     check_alike(sets | ({} if train is None else {str(args.train): train}))
+    if few := [name for name, compared in sets.items() if len(compared) < 2]:
+        raise InputError(f"{', '.join(few)}: one alone is no set to compare, it takes two or more")
     metrics, halves, near = evaluate(generated, reference, train, args)
     spread = intervals.table([(metrics, halves)])
     if args.out:

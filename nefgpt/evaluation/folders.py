@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from nefgpt.base.errors import InputError
@@ -30,8 +31,11 @@ def files_below(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such file or folder")
     found: dict[str, Path] = {}
-    for place, _, names in sorted(os.walk(folder)):
-        for name in sorted(names):
+    for place, below, names in os.walk(folder):
+        listed = _listed(Path(place))
+        if listed:
+            below.clear()
+        for name in listed or sorted(names):
             path = Path(place, name)
             if path.suffix.lower() not in SUFFIXES | CLOUDS | IMAGES:
                 continue
@@ -44,6 +48,23 @@ def files_below(folder: Path) -> dict[str, Path]:
     if 0 < sum(path.suffix.lower() in IMAGES for path in found.values()) < len(found):
         raise InputError(f"{folder} has images among shapes: name a folder of either")
     return dict(sorted(found.items()))
+
+
+def _listed(folder: Path) -> list[str]:
+    """The samples of a folder that `nefgpt sample` or a run wrote, without what lies beside them.
+
+    One that is empty has no file; it is named all the same, since it counts.
+    """
+    path = folder / "samples.csv"
+    table = pd.read_csv(path, dtype=str) if path.is_file() else pd.DataFrame()
+    if not {"sample", "valid"} <= set(table):
+        return []
+    if "file" in table:
+        known = table["file"].dropna()
+        suffix = Path(known.iloc[0]).suffix if len(known) else ""
+        return list(table["file"].fillna(table["sample"] + suffix))
+    images = (folder / "images").is_dir()
+    return list(f"images/{i}.png" if images else f"meshes/{i}.ply" for i in table["sample"])
 
 
 def _id(relative: Path) -> str:
@@ -127,6 +148,8 @@ def read_points(path: Path, n: int, seed: int, own_units: bool = False) -> np.nd
     InputError
         naming the file, when it cannot be used.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
     suffix = path.suffix.lower()
     if suffix == ".ply" and (points := _ply_points(path)) is not None:
         return few_points(points, n, seed, path)

@@ -1,6 +1,7 @@
 """Tables of a run: the long `metrics.csv`, and Table 2 as CSV, Markdown and LaTeX."""
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -142,17 +143,18 @@ def table2(metrics: pd.DataFrame, published: Sequence[tuple] = PUBLISHED) -> pd.
 
 
 def about(metrics: pd.DataFrame) -> str:
-    """How many samples and references a long table compares, and by which seeds."""
+    """How many samples and references a long table compares, and by which seeds.
 
-    def values(column: str) -> str:
-        return ", ".join(dict.fromkeys(metrics[column]))
-
-    seeds = values("seed")
+    Rows of other sizes than most, as halves of the test split, are named with theirs.
+    """
+    seeds = ", ".join(dict.fromkeys(metrics["seed"]))
     of = "mean and standard deviation over seeds" if "," in seeds else "seed"
-    return (
-        f"{values('n_generated')} samples per row against "
-        f"{values('n_reference')} of the test split, {of} {seeds}."
-    )
+    sizes = metrics.groupby(["method", "setting"], sort=False)[["n_generated", "n_reference"]]
+    pairs = list(sizes.first().itertuples(name=None))
+    (generated, reference), _ = Counter(pair[1:] for pair in pairs).most_common(1)[0]
+    others = {key[0]: f"{a} against {b}" for key, a, b in pairs if (a, b) != (generated, reference)}
+    told = "".join(f"; {method}: {size}" for method, size in others.items())
+    return f"{generated} samples per row against {reference} of the test split, {of} {seeds}{told}."
 
 
 def _parts(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

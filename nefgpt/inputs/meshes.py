@@ -91,10 +91,10 @@ def load_mesh(path: str | Path, frame: Frame = Frame()) -> trimesh.Trimesh:  # n
 
 def _soup(path: Path) -> Soup:
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path}: unknown format; use one of {sorted(SUFFIXES)}")
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: unknown format; use one of {', '.join(sorted(SUFFIXES))}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     try:

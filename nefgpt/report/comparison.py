@@ -146,6 +146,7 @@ def _write(fig: Figure, ax, points: list[tuple], bars: list[tuple]) -> None:
         ax.annotate(
             text, place, xytext=(dx, dy), textcoords="offset points", fontsize=6.5, va="center",
             ha="right" if dx < 0 else "left" if dx else "center",
+            bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.3},  # over the lines
             arrowprops={"arrowstyle": "-", "lw": 0.4, "color": GREY, "shrinkA": 0, "shrinkB": 3}
             if np.hypot(dx, dy) > 15
             else None,

@@ -90,124 +90,63 @@ function filterable(input) {
   });
 }
 
-function gallery() {
-  const data = JSON.parse(document.getElementById("samples").textContent);
-  const byId = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
+const data = JSON.parse(byId("samples").textContent);
+const training = new Map(
+  Object.entries(data.train).map(([id, signal]) => [id, { ...signal, id }]),
+);
+const titleOf = (one) =>
+  one.id === undefined ? `${data.rows[one.row]}: sample ${one.number}` : `training: ${one.id}`;
+
+// Fills one half of the dialog, or hides it.
+function place(pane, one) {
+  pane.hidden = !one;
+  if (!one) return;
+  const [picture] = pane.getElementsByTagName("img");
+  const [canvas] = pane.getElementsByTagName("canvas");
+  picture.hidden = Boolean(one.mesh) || !one.picture;
+  if (one.picture) picture.src = one.picture;
+  if (canvas) {
+    canvas.hidden = !one.mesh;
+    canvas.setAttribute("aria-label", `${titleOf(one)}, in 3D`);
+  }
+  pane.querySelector(".none").hidden = Boolean(one.picture);
+  pane.querySelector("figcaption").textContent = titleOf(one);
+}
+
+// The numbers of a sample, as lines of a list.
+function facts(one) {
+  const known = [...(one.facts || [])];
+  if (typeof one.label === "number") known.unshift(["class", one.label]);
+  return known.map(([name, value]) => {
+    const line = document.createElement("div");
+    for (const [tag, text] of [["dt", name], ["dd", value]]) {
+      const cell = document.createElement(tag);
+      cell.textContent = text;
+      line.append(cell);
+    }
+    return line;
+  });
+}
+
+// The dialog: a sample beside its nearest training signal. Returns what opens it on one of a list.
+function samplesDialog() {
   const dialog = byId("viewer");
   const turning = data.samples.some(({ mesh }) => mesh);
-  const empty = "empty";
-  let shown = [];
-  let walked = []; // what the dialog's buttons step through
+  let walked = []; // what the buttons step through
   let at = 0;
-
-  const train = Object.entries(data.train).map(([id, signal]) => ({ ...signal, id }));
-  const named = new Map(train.map((signal) => [signal.id, signal]));
-  const titleOf = (one) =>
-    one.id === undefined ? `${data.rows[one.row]}: sample ${one.number}` : `training: ${one.id}`;
-
-  // Pictures get their source when they come near the screen.
-  const seen = new IntersectionObserver(
-    (entries) => {
-      for (const { isIntersecting, target } of entries) {
-        if (!isIntersecting) continue;
-        target.src = target.one.picture;
-        seen.unobserve(target);
-      }
-    },
-    { rootMargin: "400px" },
-  );
-
-  function thumbnail(one) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "thumb";
-    const note = document.createElement("span");
-    note.textContent = one.distance === null ? `#${one.number} ${empty}` : `#${one.number} · ${one.distance.toFixed(2)}`;
-    if (one.picture) {
-      const image = document.createElement("img");
-      image.alt = "";
-      image.one = one;
-      seen.observe(image);
-      button.append(image);
-    } else {
-      const cross = document.createElement("i");
-      cross.textContent = "✕";
-      button.append(cross);
-    }
-    button.append(note);
-    button.setAttribute("aria-label", `${titleOf(one)}, ${note.textContent}`);
-    button.addEventListener("click", () => open(shown, shown.indexOf(one)));
-    return button;
-  }
-
-  const grid = byId("grid");
-  const firstStop = rove(grid, ".thumb");
-  function fill() {
-    const [row, sort, only] = ["row", "sort", "only"].map((id) => byId(id).value);
-    const far = (one) => (one.distance === null ? Infinity : one.distance);
-    const keeps = {
-      all: () => true,
-      valid: (one) => one.distance !== null,
-      empty: (one) => one.distance === null,
-      copies: (one) => one.copy,
-    };
-    const keep = keeps[only] || ((one) => String(one.label) === only.slice("class ".length));
-    shown = data.samples.filter((one) => (row === "all" || one.row === Number(row)) && keep(one));
-    if (sort === "near") shown.sort((a, b) => far(a) - far(b));
-    if (sort === "far") shown.sort((a, b) => far(b) - far(a));
-    seen.disconnect();
-    grid.replaceChildren(...shown.map(thumbnail));
-    byId("count").textContent = `${shown.length} of ${data.samples.length} samples`;
-    if (shown.length) firstStop();
-  }
-  for (const id of ["row", "sort", "only"]) byId(id).addEventListener("change", fill);
-
-  function place(pane, one) {
-    pane.hidden = !one;
-    if (!one) return;
-    const [picture] = pane.getElementsByTagName("img");
-    const [canvas] = pane.getElementsByTagName("canvas");
-    picture.hidden = Boolean(one.mesh) || !one.picture;
-    if (one.picture) picture.src = one.picture;
-    if (canvas) {
-      canvas.hidden = !one.mesh;
-      canvas.setAttribute("aria-label", `${titleOf(one)}, in 3D`);
-    }
-    pane.querySelector(".none").hidden = Boolean(one.picture);
-    pane.querySelector("figcaption").textContent = titleOf(one);
-  }
 
   function step(by) {
     at = (at + by + walked.length) % walked.length;
     const one = walked[at];
-    const near = one.near === undefined ? null : named.get(one.near);
+    const near = one.near === undefined ? null : training.get(one.near);
     place(byId("pane-sample"), one);
     place(byId("pane-near"), near);
     byId("viewer-title").textContent = titleOf(one);
     byId("place").textContent = `${at + 1} of ${walked.length}`;
-    const facts = [...(one.facts || [])];
-    if (typeof one.label === "number") facts.unshift(["class", one.label]);
-    byId("facts").replaceChildren(
-      ...facts.map(([name, value]) => {
-        const line = document.createElement("div");
-        for (const [tag, text] of [["dt", name], ["dd", value]]) {
-          const cell = document.createElement(tag);
-          cell.textContent = text;
-          line.append(cell);
-        }
-        return line;
-      }),
-    );
+    byId("facts").replaceChildren(...facts(one));
     byId("no-mesh").hidden = !turning || !one.picture || Boolean(one.mesh);
     if (turning) viewer.show([one.mesh, near && near.mesh]);
-  }
-
-  function open(list, index) {
-    walked = list;
-    at = index;
-    viewer.reset();
-    dialog.showModal();
-    step(0);
   }
 
   if (turning) {
@@ -221,28 +160,104 @@ function gallery() {
     if (event.target === dialog) dialog.close(); // beside it
   });
   dialog.addEventListener("keydown", (event) => {
-    if (event.key === "PageDown" || event.key === "PageUp") {
-      event.preventDefault();
-      step(event.key === "PageDown" ? 1 : -1);
-    } else if (event.key.startsWith("Arrow") && event.target.tagName !== "CANVAS") {
-      if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
-        event.preventDefault();
-        step(event.key === "ArrowRight" ? 1 : -1);
-      }
-    }
+    const turns = event.target.tagName === "CANVAS"; // arrow keys turn a shape
+    const way = { PageDown: 1, PageUp: -1, ...(turns ? {} : { ArrowRight: 1, ArrowLeft: -1 }) };
+    if (!(event.key in way)) return;
+    event.preventDefault();
+    step(way[event.key]);
   });
+  return (list, index) => {
+    walked = list;
+    at = index;
+    viewer.reset();
+    dialog.showModal();
+    step(0);
+  };
+}
 
-  for (const group of document.querySelectorAll(".first")) {
-    const buttons = [...group.querySelectorAll(".thumb")];
-    const list = buttons.map(({ dataset }) =>
-      dataset.train === undefined ? data.samples[Number(dataset.sample)] : named.get(dataset.train),
-    );
-    buttons.forEach((button, i) => button.addEventListener("click", () => open(list, i)));
-    rove(group, ".thumb")();
+// Pictures get their source when they come near the screen.
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      target.src = target.one.picture;
+      seen.unobserve(target);
+    }
+  },
+  { rootMargin: "400px" },
+);
+
+function thumbnail(one) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "thumb";
+  const note = document.createElement("span");
+  note.textContent =
+    one.distance === null ? `#${one.number} empty` : `#${one.number} · ${one.distance.toFixed(2)}`;
+  if (one.picture) {
+    const image = document.createElement("img");
+    image.alt = "";
+    image.one = one;
+    seen.observe(image);
+    button.append(image);
+  } else {
+    const cross = document.createElement("i");
+    cross.textContent = "✕";
+    button.append(cross);
   }
+  button.append(note);
+  button.setAttribute("aria-label", `${titleOf(one)}, ${note.textContent}`);
+  return button;
+}
+
+// The samples that are chosen above the grid, in the order that is chosen there.
+function chosen() {
+  const [row, sort, only] = ["row", "sort", "only"].map((id) => byId(id).value);
+  const far = (one) => (one.distance === null ? Infinity : one.distance);
+  const keeps = {
+    all: () => true,
+    valid: (one) => one.distance !== null,
+    empty: (one) => one.distance === null,
+    copies: (one) => one.copy,
+  };
+  const keep = keeps[only] || ((one) => String(one.label) === only.slice("class ".length));
+  const found = data.samples.filter(
+    (one) => (row === "all" || one.row === Number(row)) && keep(one),
+  );
+  if (sort === "near") found.sort((a, b) => far(a) - far(b));
+  if (sort === "far") found.sort((a, b) => far(b) - far(a));
+  return found;
+}
+
+function gallery(open) {
+  const grid = byId("grid");
+  const firstStop = rove(grid, ".thumb");
+  function fill() {
+    const shown = chosen();
+    seen.disconnect();
+    grid.replaceChildren(...shown.map(thumbnail));
+    [...grid.children].forEach((button, i) =>
+      button.addEventListener("click", () => open(shown, i)),
+    );
+    byId("count").textContent = `${shown.length} of ${data.samples.length} samples`;
+    if (shown.length) firstStop();
+  }
+  for (const id of ["row", "sort", "only"]) byId(id).addEventListener("change", fill);
   fill();
 }
 
-gallery();
+// The pictures above everything: of samples, and of what the model was trained on.
+function firstPictures(group, open) {
+  const buttons = [...group.querySelectorAll(".thumb")];
+  const list = buttons.map(({ dataset }) =>
+    dataset.train === undefined ? data.samples[Number(dataset.sample)] : training.get(dataset.train),
+  );
+  buttons.forEach((button, i) => button.addEventListener("click", () => open(list, i)));
+  rove(group, ".thumb")();
+}
+
+const show = samplesDialog();
+document.querySelectorAll(".first").forEach((group) => firstPictures(group, show));
+gallery(show);
 document.querySelectorAll("table").forEach(sortable);
 document.querySelectorAll("input.filter").forEach(filterable);

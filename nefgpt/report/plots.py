@@ -87,14 +87,14 @@ def token_statistics(tokens: np.ndarray, codes: np.ndarray) -> Figure:
     curve = np.array(
         [entropy_bits(np.unique(column, return_counts=True)[1]) for column in tokens.T]
     )
-    window = max(1, len(curve) // 100)
+    place, window = np.arange(1, len(curve) + 1), max(1, len(curve) // 100)
     if window > 1:
-        ax.plot(curve, color=COLORS[0], lw=0.4, alpha=0.5)
+        ax.plot(place, curve, color=COLORS[0], lw=0.4, alpha=0.5)
     else:
-        ax.plot(curve, ".-", color=COLORS[0], lw=1.2, ms=5)
+        ax.plot(place, curve, ".-", color=COLORS[0], lw=1.2, ms=5)
     if window > 1:
         mean = np.convolve(curve, np.ones(window) / window, mode="valid")
-        ax.plot(np.arange(len(mean)) + (window - 1) / 2, mean, color=COLORS[1], lw=1.4)
+        ax.plot(1 + np.arange(len(mean)) + (window - 1) / 2, mean, color=COLORS[1], lw=1.4)
     # With few shapes the entropy cannot exceed the logarithm of their number.
     bound = np.log2(max(1, min(n_codes, len(tokens))))
     ax.axhline(bound, color=GREY, lw=1, ls="--")
@@ -244,6 +244,6 @@ def fits_by_shape(
                 ax.plot(share, values[rows], color=COLORS[i], lw=0.9, label=label, **style)
                 if i == 0 and split == "train":
                     worst = ", ".join(f"{names[row]:.12}" for row in rows[:3])
-        ax.set(title=title, xlabel=f"% of the fields, worst first; worst of train: {worst}")
+        ax.set(title=title, xlabel=f"% of the fields, worst first\nworst of train: {worst}")
         ax.legend(fontsize=7)
     return fig

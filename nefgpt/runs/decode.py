@@ -13,7 +13,7 @@ from nefgpt.base.files import atomic_path
 from nefgpt.fitting.weights import read_fields
 from nefgpt.generators.gpt.tokens import read_tokens
 from nefgpt.runs import options
-from nefgpt.runs.field import NeuralField
+from nefgpt.runs.field import FINEST, MOST_POINTS, NeuralField, within
 from nefgpt.runs.run import Run, open
 from nefgpt.runs.write import check_names, new_folder, write
 
@@ -119,18 +119,22 @@ def main() -> None:
     args = parser.parse_args()
     run = open(args.run)
     resolution = options.resolution_of(args, run)
-    fields = [field for source in args.sources for field in fields_of(run, source)]
-    if run.size is not None and (args.points or args.grid or args.slices):
+    asked = {"--points": (args.points, MOST_POINTS), "--grid": (args.grid, FINEST)}
+    asked = {name: pair for name, pair in asked.items() if pair[0] is not None}
+    if run.size is not None and (asked or args.slices):
         raise InputError("--points, --grid and --slices are of shapes, and these are images")
+    for name, (value, most) in asked.items():
+        within(name, value, 2, most)
+    fields = [field for source in args.sources for field in fields_of(run, source)]
     names = [field.name for field in fields]
     check_names(names)
     folder = new_folder(args.out)
     rows = write(run, fields, folder, args.format, resolution, run.config.name, names)
     for field, row in zip(fields, rows, strict=True):
-        if args.points and row["valid"]:
+        if args.points is not None and row["valid"]:
             points = field.points(args.points, resolution=resolution)
             _save_array(folder / f"{field.name}-points.npy", points)
-        if args.grid:
+        if args.grid is not None:
             _save_array(folder / f"{field.name}-grid.npy", field.grid(args.grid))
         if args.slices:
             save_slices(field, folder / f"{field.name}-slices.png")

@@ -86,7 +86,7 @@ def export(
     """
     file = Path(file)
     if run.exported:
-        raise InputError(f"{run.folder} is an exported model itself: copy it")
+        raise InputError(f"{run.config.name!r} is an exported model itself: copy it")
     models = [run.chosen_model(model) for model in models or filter(run.portable, run.models)]
     if tied := [model for model in models if not run.portable(model)]:
         raise InputError(f"{', '.join(tied)}: made of the train fields, which no export has")
@@ -120,7 +120,8 @@ def main() -> None:
     )
     parser.add_argument("run", metavar="RUN", help="folder of results")
     parser.add_argument("file", metavar="FILE", type=Path, help="archive or folder")
-    parser.add_argument("--model", action="append", help="one of the run's; may be repeated (all)")
+    which = "one of the run's; may be repeated (all that need no train fields)"
+    parser.add_argument("--model", action="append", help=which)
     what = "of the model, such as mit or cc-by-4.0 (unknown)"
     parser.add_argument("--licence", "--license", default="unknown", help=what)
     args = parser.parse_args()

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 _NEAREST_ONE = 1 - 1e-6  # float32 cannot tell what is nearer, so distances end here
 FINEST = 1024  # samples per axis of a grid: a billion values, four gigabytes
+MOST_POINTS = 10**8  # of a surface: more than a gigabyte
+SIZES = {"shapes": (8, FINEST), "images": (1, 8192)}  # of a surface's grid, in pixels
 
 
-def _within(name: str, value: int, low: int, high: int) -> None:
+def within(name: str, value: int, low: int, high: int) -> None:
+    """Refuse a number out of its range, naming it."""
     if not low <= value <= high:
         raise InputError(f"{name} must be in {low} to {high}, got {value}")
 
@@ -143,7 +146,7 @@ class NeuralField:
         InputError
             when the field holds an image, or no surface.
         """
-        _within("n", n, 1, 10**8)
+        within("n", n, 1, MOST_POINTS)
         found = self._surface(resolution)
         if not found.valid:
             raise InputError(f"{self.name} has no surface to take points from")
@@ -158,7 +161,7 @@ class NeuralField:
         field's values where it knows none.
         """
         self._needs("shapes", "grid")
-        _within("resolution", resolution, 2, FINEST)
+        within("resolution", resolution, 2, FINEST)
         axis = np.linspace(-0.5, 0.5, resolution, dtype=np.float32)
         points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
         return self.distance(points) if self.spec.target == "sdf" else self(points)
@@ -181,7 +184,7 @@ class NeuralField:
         if isinstance(size, int):
             height, width = (self.size or (1, 1))[:2]
             longer = max(height, width)
-            _within("size", size, 1, 8192)
+            within("size", size, *SIZES["images"])
             size = max(1, round(size * height / longer)), max(1, round(size * width / longer))
         size = size or self.size
         if size is None:
@@ -200,7 +203,7 @@ class NeuralField:
         self._needs("shapes", "surface")
         chosen = {"resolution": resolution, "level": level}
         chosen = {name: value for name, value in chosen.items() if value is not None}
-        _within("resolution", chosen.get("resolution", FINEST), 8, FINEST)
+        within("resolution", chosen.get("resolution", FINEST), *SIZES["shapes"])
         return surface(self.spec, self.weights, **(vars(self.extract) | chosen))
 
     def _needs(self, signals: str, what: str) -> None:

@@ -4,9 +4,9 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from nefgpt.runs.field import NeuralField
+from nefgpt.runs.field import SIZES, NeuralField, within
 from nefgpt.runs.run import Run
-from nefgpt.runs.write import FORMATS
+from nefgpt.runs.write import FORMATS, check_new
 
 VALUES = ("temperature", "top_k", "top_p", "guidance")  # of sampling, instead of a setting
 
@@ -48,10 +48,17 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def resolution_of(args: argparse.Namespace, run: Run) -> int | None:
-    """Grid samples per axis, or pixels; None: as the run's images."""
-    if args.resolution is not None or run.size is not None:
-        return args.resolution
-    return 256
+    """Grid samples per axis, or pixels; None: as the run's images.
+
+    Raises
+    ------
+    InputError
+        before anything is computed, when it is out of range or `args.out` holds files.
+    """
+    check_new(args.out)
+    if args.resolution is not None:
+        within("--resolution", args.resolution, *SIZES[run.config.signals])
+    return 256 if args.resolution is None and run.size is None else args.resolution
 
 
 def sampling_of(args: argparse.Namespace) -> dict:

@@ -348,7 +348,9 @@ class Run:
         if not path.is_file():
             if self.exported is None and str(source) in self.fields:
                 return self.fields[str(source)]
-            known = "" if self.exported else f" and no shape of the train or val split of {self}"
+            known = (
+                "" if self.exported else f" and no shape of the train or val split of {self.folder}"
+            )
             raise InputError(f"{source} is no file{known}")
         if path.suffix.lower() != ".safetensors":
             return self.encode(path)

@@ -28,16 +28,17 @@ _PICTURED = 128  # grid samples per axis of a mesh that is drawn at a few hundre
 _GREY = (168, 186, 209, 255)
 
 
-def new_folder(path: Path) -> Path:
-    """A folder for what a command writes.
-
-    Raises
-    ------
-    InputError
-        when it holds something already: files of two commands side by side cannot be told apart.
-    """
+def check_new(path: Path) -> None:
+    """Refuse a folder that holds something: files of two commands cannot be told apart."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: name a new folder")
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path} is not empty: name another folder, or rm -r {path}")
+
+
+def new_folder(path: Path) -> Path:
+    """A folder for what a command writes; see `check_new`."""
+    check_new(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
 

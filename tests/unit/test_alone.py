@@ -144,6 +144,23 @@ def test_lost_samples_count_and_lost_references_do_not(meshes, tmp_path, monkeyp
     assert pd.read_csv(tmp_path / "out/metrics.csv").n_reference.tolist()[0] == 8
 
 
+def test_what_lies_beside_samples_is_none_and_an_empty_one_is(tmp_path):
+    """Folders of `nefgpt sample`, which has a sheet, and of a run, which has clouds."""
+    made, own = tmp_path / "made", tmp_path / "own"
+    for path in (made / "0000.glb", own / "meshes/0.ply"):
+        path.parent.mkdir(parents=True)
+        solid(0).export(path)
+    Image.new("L", (40, 40)).save(made / "sheet.png")
+    (made / "samples.csv").write_text(
+        "sample,valid,file\nsample-0,True,0000.glb\nsample-1,False,\n"
+    )
+    np.save(own / "clouds.npy", np.zeros((2, 20, 3)))
+    (own / "samples.csv").write_text("sample,shape_id,valid\n0,sample-0,True\n1,sample-1,False\n")
+    for folder in (made, own):
+        ids, clouds = folders.read_clouds_of(folder, 20, 0, "shape", lost=True)
+        assert len(ids) == 2 and np.isfinite(clouds).all(axis=(1, 2)).tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -165,6 +182,13 @@ def test_lost_samples_count_and_lost_references_do_not(meshes, tmp_path, monkeyp
             lambda root: [(root / "gen").mkdir(), Image.new("L", (4, 4)).save(root / "gen/b.png")],
             "cannot be compared, of different sizes or kinds",
         ),
+        (
+            lambda root: [
+                (root / "gen").mkdir(),
+                np.save(root / "gen/a.npy", np.random.default_rng(0).random((20, 3))),
+            ],
+            "gen: one alone is no set",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_named(make, message, tmp_path, monkeypatch):
@@ -176,6 +200,13 @@ def test_what_cannot_be_compared_is_named(make, message, tmp_path, monkeypatch):
     words = ["nefgpt evaluate", str(tmp_path / "gen"), str(tmp_path / "test"), "--points", "20"]
     monkeypatch.setattr("sys.argv", words)
     with pytest.raises(InputError, match=message):
+        alone.main()
+
+
+def test_a_network_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    words = ["nefgpt evaluate", str(tmp_path), str(tmp_path), "--fpd", "pointnet"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(InputError, match="--fpd pointnet: say pointnet or pointnet2, = and a file"):
         alone.main()
 
 

@@ -186,6 +186,8 @@ def test_what_cannot_be_is_said(desk, monkeypatch):
     call("encode results/digits seven.png --out sevens".split(), monkeypatch)
     for words, message in (
         ("sample results/airplanes --out full", "full is not empty"),
+        ("sample results/airplanes --out mine.obj", "mine.obj is a file"),
+        ("sample results/airplanes --resolution 2 --out a", "--resolution must be in 8 to 1024"),
         ("sample results/airplanes --model huge --out a", "no model 'huge', but tiny, gaussian"),
         ("sample results/airplanes --setting x --out a", "no setting 'x', but k3-t1, t1"),
         ("sample results/airplanes --class 1 --out a", "no classes"),
@@ -195,6 +197,8 @@ def test_what_cannot_be_is_said(desk, monkeypatch):
         ("decode results/airplanes digits/tokens.parquet --out a", "5|6 codes|4 codes"),
         ("decode results/airplanes sevens/seven.safetensors --out a", "field specification"),
         ("decode results/airplanes full/mine --out a", "cannot be read|unknown format"),
+        ("decode results/airplanes mine.obj --points 0 --out a", "--points must be in 2 to"),
+        ("decode results/airplanes mine.obj --grid 1 --out a", "--grid must be in 2 to 1024"),
         ("decode results/digits digits/fields.parquet --grid 9 --out a", "these are images"),
         (
             "encode results/airplanes mine.obj full/mine.obj --out a",

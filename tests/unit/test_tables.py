@@ -119,3 +119,14 @@ def test_the_same_row_twice_is_refused(tmp_path):
     path = write(tmp_path / "a.csv", "a", "all", {"COV %": 1})
     with pytest.raises(InputError, match="already given"):
         tables.build([path, path], tmp_path / "out")
+
+
+def test_rows_of_another_size_are_named():
+    rows = [("a", "32", "32"), ("test-halves", "16", "16"), ("b", "32", "32")]
+    long = pd.DataFrame(
+        [(m, "all", "COV %", "1", s, a, b) for m, a, b in rows for s in "01"], columns=tables.KEYS
+    )
+    assert tables.about(long) == (
+        "32 samples per row against 32 of the test split, mean and standard deviation over seeds "
+        "0, 1; test-halves: 16 against 16."
+    )
