@@ -164,7 +164,7 @@ class Run:
         """
         path = self.folder / "clouds" / "distances.npz"
         try:
-            with np.load(path) as stored:
+            with np.load(path, allow_pickle=False) as stored:
                 nearest = 100 * stored["nearest_train"]
         except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise InputError(f"cannot read {path}: {error}; delete it and run again") from error
