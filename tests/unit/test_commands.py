@@ -99,13 +99,22 @@ def test_every_command_of_the_page_runs(desk, monkeypatch):
         assert picture.size[0] > 1000
 
 
-def test_every_block_of_python_runs(desk):
-    text = (ROOT / "docs/python.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    assert len(blocks) >= 5
+def run_blocks(page: str) -> dict:
+    """Run the blocks of Python on a page, one after the other; the names they leave."""
+    text = (ROOT / page).read_text()
     names: dict = {}
-    for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), names)
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_the_block_of_the_readme_runs(desk):
+    names = run_blocks("README.md")
+    assert names["middle"].mesh(24).is_watertight and Path("first.glb").exists()
+
+
+def test_every_block_of_python_runs(desk):
+    names = run_blocks("docs/python.md")
     assert names["mesh"].is_watertight and len(trimesh.load("first.glb", force="mesh").faces)
     assert names["three"].label == 3 and len(names["between"]) == 5
 
