@@ -29,7 +29,7 @@ def gpu(monkeypatch):
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_is_measured_without_the_libraries_of_meshes_workflow_and_figures(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(FORBID)
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}

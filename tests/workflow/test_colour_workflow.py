@@ -46,7 +46,7 @@ COLOUR = {
 }
 RESULTS = Path("results/tiny-colour")
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def draw(folder: Path, names: tuple[str, ...]) -> None:

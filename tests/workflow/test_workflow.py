@@ -465,6 +465,7 @@ def test_only_long_fits_wait_for_the_gpu(steps, tmp_path):
     }
 
 
+@pytest.mark.long
 def test_folder_in_packs_with_unusable_meshes(tmp_path):
     ellipsoids(tmp_path / "meshes", 14)
     (tmp_path / "meshes/broken.obj").write_text("")
