@@ -198,11 +198,11 @@ def _of_fields(run: Run) -> list[Drawing]:
         ),
         Drawing(
             "written.png",
-            "The first samples of the best row while their sequences are written: after so many "
-            "tokens, the mean of the train fields standing in for every coefficient (with "
-            "scalar codes the template for every weight) that is not written yet. Below: "
+            "The first samples of the transformer's best row while their sequences are written: "
+            "after so many tokens, the mean of the train fields standing in for every coefficient "
+            "(with scalar codes the template for every weight) that is not written yet. Below: "
             f"{run.kind.DISTANCE} ×10² to the finished sample.",
-            lambda: strips.written(run, results.best_setting(run)),
+            lambda: strips.written(run, results.best_setting(run, with_tokens=True)),
         ),
     ]
 

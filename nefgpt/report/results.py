@@ -281,12 +281,19 @@ class Run:
         return read_json(self.folder / "classifier.json")
 
 
-def best_setting(run: Run) -> tuple[str, str]:
-    """Model and setting of the trained model's row whose 1-NNA is best; the first of equals."""
+def best_setting(run: Run, with_tokens: bool = False) -> tuple[str, str]:
+    """Model and setting of the trained model's row whose 1-NNA is best; the first of equals.
+
+    Parameters
+    ----------
+    with_tokens : only rows whose samples were decoded from tokens.
+    """
     column, metrics = COLUMNS["1-NNA %"], run.metrics()
     metrics = metrics[metrics["metric"] == column.name]
     means = metrics.groupby(["method", "setting"])["value"].mean().dropna().to_dict()
     models = [row[:2] for row in run.config.rows if row.kind in TRAINED]
+    if with_tokens:
+        models = [row for row in models if run.has_tokens(*row)]
     return min(models, key=lambda row: column.worse(means[row]) if row in means else np.inf)
 
 

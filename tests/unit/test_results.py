@@ -26,6 +26,7 @@ from nefgpt.generators import sample
 from nefgpt.generators.gpt import tokenizer
 from nefgpt.generators.gpt import train as train_gpt
 from nefgpt.generators.kind import Given, Made
+from nefgpt.generators.rows import Row
 from nefgpt.report import figures, gallery, pictures, positions, strips
 from nefgpt.report import results as of_run
 from nefgpt.report.results import Run, best_setting
@@ -526,3 +527,15 @@ def test_doubtful_inputs_and_fields_that_hold_nothing_are_told(monkeypatch):
         {"input": "a", "split": "train", "doubt": "lies turned"},
         {"input": "b", "split": "val", "doubt": "fitted to IoU 0"},
     ]
+
+
+def test_what_is_written_token_by_token_is_of_a_row_with_tokens():
+    rows = [Row("tiny", "t1", "gpt"), Row("weights", "ddim50", "diffusion")]
+    values = [["tiny", "t1", "1-NNA %", 70.0], ["weights", "ddim50", "1-NNA %", 60.0]]
+    found = SimpleNamespace(
+        metrics=lambda: pd.DataFrame(values, columns=["method", "setting", "metric", "value"]),
+        config=SimpleNamespace(rows=rows),
+        has_tokens=lambda method, setting: method == "tiny",
+    )
+    assert best_setting(found) == ("weights", "ddim50")
+    assert best_setting(found, with_tokens=True) == ("tiny", "t1")

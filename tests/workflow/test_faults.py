@@ -254,13 +254,15 @@ def test_names_of_files_reach_no_shell(tmp_path):
     mesh = trimesh.creation.icosphere(subdivisions=1)
     (tmp_path / "meshes/$(touch pwned)/..x").mkdir(parents=True)
     paths = [tmp_path / "meshes" / f"{name}.obj" for name in HOSTILE]
-    for path in [*paths, tmp_path / "meshes/$(touch pwned)/..x/in.obj"]:
+    paths.append(tmp_path / "meshes/$(touch pwned)/in.obj")
+    for path in [*paths, tmp_path / "meshes/$(touch pwned)/..x/hidden.obj"]:
         mesh.export(path, file_type="obj")
     config = copy.deepcopy(PACKED)
     config["dataset"] = {"kind": "folder", "root": "meshes", "split": TINY["dataset"]["split"]}
     snakemake(tmp_path, config, f"{RESULTS}/weights.parquet")
     shapes = pd.read_parquet(tmp_path / RESULTS / "shapes.parquet")
-    assert len(shapes) == len(HOSTILE) + 1 and not any(shapes.rejected)
+    seen = [path for path in paths if not path.name.startswith(".")]
+    assert len(shapes) == len(seen) == len(HOSTILE) and not any(shapes.rejected)
     fitted = weights.read_fields(tmp_path / RESULTS / "weights.parquet").shape_ids
     assert sorted(fitted) == sorted(shapes[shapes.split != "test"].shape_id)
     assert not list(tmp_path.rglob("pwned"))
