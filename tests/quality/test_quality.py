@@ -289,7 +289,9 @@ def test_digits(digits):
     }
     given = Given(fields, folder / "codebook.safetensors", model=folder / "gpt", batch_size=256)
     (samples,) = draw("gpt", given, Setting(), len(unseen), [SEED])
-    (simple,) = draw("gaussian", given, Gaussian(n_components=24), len(unseen), [SEED])
+    (simple,) = draw(
+        "gaussian", given._replace(model=None), Gaussian(n_components=24), len(unseen), [SEED]
+    )
     found |= scores_of_digits(folder, "the GPT", samples.weights, unseen)
     found |= scores_of_digits(folder, "the Gaussian", simple.weights, unseen)
     assert not outside(found)
