@@ -306,3 +306,10 @@ def fitted_fields(wildcards):
 
 def of_split(split):
     return [shape.shape_id for shape in SHAPES if shape.split == split]
+
+
+def fields_of(wildcards):
+    """The fields of a row, in a list; none of real signals."""
+    if wildcards.model == REAL:
+        return []
+    return [f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/fields.parquet"]

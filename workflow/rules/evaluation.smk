@@ -96,13 +96,6 @@ rule classifier:
         " --out {output.model} --report {output.report} > {log} 2>&1"
 
 
-def fields_of(wildcards):
-    """The fields of a row, in a list; none of real signals."""
-    if wildcards.model == REAL:
-        return []
-    return [f"{RESULTS}/samples/{wildcards.model}/{wildcards.setting}/fields.parquet"]
-
-
 rule score:
     input:
         clouds=f"{RESULTS}/samples/{{model}}/{{setting}}/clouds.npy",
