@@ -9,11 +9,12 @@ any model of the codes. Scores are taken in units of their deviation over the tr
 import numpy as np
 from scipy.special import log_ndtr
 
+from nefgpt.generators.mixture import fit
+
 WIDTHS = tuple(np.geomspace(0.1, 3, 18).round(4).tolist())  # of kernels, in deviations
 SPREADS = tuple(np.geomspace(0.5, 4, 25).round(4).tolist())  # factors on a Gaussian's deviations
 COMPONENTS = (1, 2, 4, 8, 16)  # of mixtures
 NARROWEST = 0.05  # deviation of a Gaussian in a place where the fields of a class all agree
-LEAST_VARIANCE = 0.05  # of a mixture's components
 
 
 class Cells:
@@ -93,11 +94,8 @@ def gaussian(cells: Cells, scores: np.ndarray, tokens: np.ndarray, spread: float
 def mixture(
     cells: Cells, scores: np.ndarray, tokens: np.ndarray, n_components: int, seed: int
 ) -> np.ndarray:
-    """Log2 probability [m] by a Gaussian mixture with diagonal covariances (scikit-learn's)."""
-    from sklearn.mixture import GaussianMixture
-
-    options = {"covariance_type": "diag", "reg_covar": LEAST_VARIANCE, "max_iter": 500}
-    found = GaussianMixture(n_components, random_state=seed, **options).fit(scores / cells.unit)
+    """Log2 probability [m] by a Gaussian mixture, fitted as the generator of that name is."""
+    found = fit(scores / cells.unit, n_components, seed)
     return _of_mixture(
         cells, tokens, found.means_ * cells.unit, np.sqrt(found.covariances_), found.weights_
     )

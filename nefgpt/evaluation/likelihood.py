@@ -38,6 +38,7 @@ class Held(NamedTuple):
     scores : float64 [n, L], of the train fields.
     train, held : int [n, L] and [m, L], codes.
     of_train, of_held : class of each; all zero where there are none.
+    labelled : whether there are classes.
     """
 
     cells: Cells
@@ -47,6 +48,7 @@ class Held(NamedTuple):
     held: np.ndarray
     of_train: np.ndarray
     of_held: np.ndarray
+    labelled: bool = False
 
 
 class Said(NamedTuple):
@@ -89,6 +91,7 @@ def read_held(weights: Path, codebook: Path, tokens: Path, split: str) -> Held:
         codes[held],
         labels[train],
         labels[held],
+        None not in table.labels,
     )
 
 
@@ -146,7 +149,7 @@ def simple(of: Held, seed: int) -> dict[str, Said]:
 
 
 @computing()
-def of_gpt(folder: Path, of: Held, labelled: bool) -> Said:
+def of_gpt(folder: Path, of: Held) -> Said:
     """What a trained transformer says at each temperature."""
     from nefgpt.base.training import autocast
     from nefgpt.generators.gpt.batches import Sequences
@@ -157,7 +160,7 @@ def of_gpt(folder: Path, of: Held, labelled: bool) -> Said:
     found = of.n_codes, of.held.shape[1]
     if (about["n_codes"], about["sequence_length"]) != found:
         raise InputError(f"{folder}: trained on other codes; delete the folder and train again")
-    held = Sequences(of.held, of.of_held if labelled else None)
+    held = Sequences(of.held, of.of_held if of.labelled else None)
     nats = validation_losses(model, held, of.n_codes, 64, autocast("float32", device()))
     names = [f"temperature {t:g}" for t in TEMPERATURES]
     return Said(-nats.T * of.held.shape[1] / np.log(2), names, TEMPERATURES.index(1.0))
@@ -210,10 +213,9 @@ def main() -> None:
     import pandas as pd
 
     of = read_held(args.weights, args.codebook, args.tokens, args.split)
-    labelled = None not in read_tokens(args.tokens).labels
     said = simple(of, args.seed)
     for name, folder in cli.json_argument(args.gpt).items():
-        said[name] = of_gpt(Path(folder), of, labelled)
+        said[name] = of_gpt(Path(folder), of)
     about = {"n_train": len(of.train), "seed": args.seed, "split": args.split}
     rows = table(said, about | {"n_held_out": len(of.held)}, of.held.shape[1])
     write_text(args.out, pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False))

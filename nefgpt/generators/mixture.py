@@ -46,7 +46,14 @@ def load(given: Given) -> Loaded:
     return Loaded(found, [numbers[known == i] for i in range(int(known.max()) + 1)], True)
 
 
-def _mixture(numbers: np.ndarray, components: int, seed: int) -> "GaussianMixture":
+def fit(numbers: np.ndarray, components: int, seed: int) -> "GaussianMixture":
+    """A mixture with diagonal covariances of numbers [n, k] whose deviations are near one.
+
+    Raises
+    ------
+    InputError
+        when there are fewer rows than components.
+    """
     from sklearn.mixture import GaussianMixture
 
     if len(numbers) < components:
@@ -66,7 +73,7 @@ def sample(loaded: Loaded, given: Given, setting: Sampling, n: int, seed: int) -
     for label in dict.fromkeys(labels):
         own = stable_seed(seed, "mixture", label)
         # One fit for all draws: their seed is that of what is drawn.
-        found = _mixture(loaded.numbers[label or 0][:, :k], setting.components, 0)
+        found = fit(loaded.numbers[label or 0][:, :k], setting.components, 0)
         rng = np.random.default_rng(own)
         rows = np.flatnonzero([one == label for one in labels])
         which = (rng.random((len(rows), 1)) > found.weights_.cumsum()[:-1]).sum(axis=1)
